@@ -1,0 +1,79 @@
+"""Finds the Docker Engine, or installs and starts Debian's where that is allowed."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SOCKET = Path("/var/run/docker.sock")
+START_TIMEOUT_S = 60.0
+
+Say = Callable[[str], None]
+
+
+async def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
+    """None when an engine answers; else one sentence that says what is missing and the cure."""
+    return await asyncio.to_thread(_ensure, install, log, say)
+
+
+def _ensure(install: bool, log: Path, say: Say) -> str | None:
+    if _answers():
+        return None
+    if not install:
+        return "No Docker Engine answers (--no-install): start one to offer GPU hosts."
+    if os.geteuid() != 0:
+        return "No Docker Engine answers: install Docker and join its group to offer GPU hosts."
+    if shutil.which("dockerd") is None:
+        if shutil.which("apt-get") is None:
+            return "No Docker Engine is installed: install Docker to offer GPU hosts."
+        say("Installing Debian's docker.io …")
+        if not _install():
+            return "docker.io could not be installed: run `apt-get install docker.io` and see why."
+    say("Starting the Docker Engine …")
+    _start(log)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if _answers():
+            return None
+        time.sleep(0.2)
+    return f"The Docker Engine did not start: see {log}."
+
+
+def _answers() -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(str(SOCKET)) == 0
+
+
+def _install() -> bool:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    commands = (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "docker.io", "iptables"],
+    )
+    return all(
+        subprocess.run(
+            c, env=environment, check=False, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        ).returncode
+        == 0
+        for c in commands
+    )
+
+
+def _start(log: Path) -> None:
+    """By systemd where it runs; else as a process of its own that outlives us, as containers do."""
+    if Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "start", "docker"], check=False)
+        return
+    with log.open("ab") as output:
+        subprocess.Popen(
+            ["dockerd"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )

@@ -1,0 +1,1 @@
+"""Rooms that share nothing but `shared`."""

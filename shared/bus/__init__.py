@@ -1,0 +1,20 @@
+"""The message bus: one protocol, two implementations that pass the same contract tests.
+
+`publish` returns when every queue bound to the event's type has it for good; it raises
+`Undeliverable` otherwise, and the caller (the outbox relay) tries again. A subscription's handler
+returning means done; raising means deliver again.
+"""
+
+from shared.bus.memory import MemoryBus
+from shared.bus.protocol import Bus, Handler, Subscription, Undeliverable, matches
+from shared.bus.url import open_bus
+
+__all__ = [
+    "Bus",
+    "Handler",
+    "MemoryBus",
+    "Subscription",
+    "Undeliverable",
+    "matches",
+    "open_bus",
+]

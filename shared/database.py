@@ -1,0 +1,73 @@
+"""One engine and one session rule for every service.
+
+A request is one transaction: `Database.transaction()` commits when the block ends and rolls back
+when it raises. Nobody else commits. After a commit that wrote events the relay is woken.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import MetaData, event
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+AFTER_COMMIT = "after_commit"
+OUTBOX_WRITTEN = "outbox_written"
+
+
+def new_metadata() -> MetaData:
+    """Metadata with named constraints, so that migrations and errors can name them."""
+    return MetaData(naming_convention=NAMING)
+
+
+class Database:
+    """A service's own database.
+
+    outbox_written: set after a commit that wrote events; the relay waits for it.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"server_settings": {"timezone": "UTC"}},
+        )
+        self.outbox_written = asyncio.Event()
+        self._sessions = async_sessionmaker(
+            self.engine, expire_on_commit=False, info={OUTBOX_WRITTEN: self.outbox_written}
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def call_after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+    """Run `callback()` once when this session's transaction has committed."""
+    session.info.setdefault(AFTER_COMMIT, {})[callback] = None
+
+
+@event.listens_for(Session, "after_commit")
+def _run_callbacks(session: Session) -> None:
+    for callback in session.info.pop(AFTER_COMMIT, {}):
+        callback()
+
+
+@event.listens_for(Session, "after_rollback")
+def _drop_callbacks(session: Session) -> None:
+    session.info.pop(AFTER_COMMIT, None)

@@ -1,0 +1,22 @@
+"""The tables that every service's database has, and their creation in its first migration."""
+
+from alembic import op
+from sqlalchemy import MetaData
+
+from shared.database import new_metadata
+from shared.idempotency import define_idempotency
+from shared.inbox import define_inbox
+from shared.outbox import define_outbox
+
+
+def define_platform_tables(metadata: MetaData) -> None:
+    define_outbox(metadata)
+    define_inbox(metadata)
+    define_idempotency(metadata)
+
+
+def create_platform_tables() -> None:
+    """Called by the first migration of each service."""
+    metadata = new_metadata()
+    define_platform_tables(metadata)
+    metadata.create_all(op.get_bind())

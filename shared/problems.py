@@ -1,0 +1,182 @@
+"""Every error an API answers is an RFC 9457 problem in the caller's language."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from shared.errors import DomainError, NotFound, Unavailable
+from shared.text import Language, Text, preferred_language
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_INVALID = Text("输入有误", "The input is not valid")
+_INVALID_DETAIL = Text(
+    "请按 errors 中的说明修改后重试。", "Correct the fields listed in errors and try again."
+)
+_INTERNAL = Text("平台内部错误", "Something went wrong on our side")
+_INTERNAL_DETAIL = Text(
+    "我们已记录此问题。请稍后重试；若仍出现，请把 request_id 告诉管理员。",
+    "It has been recorded. Try again; if it persists, give the operator the request_id.",
+)
+
+# pydantic's error types (its documented, stable names) → Chinese; English is pydantic's own.
+_FIELD_MESSAGES_ZH = {
+    "missing": "必填",
+    "extra_forbidden": "不支持此字段",
+    "string_too_short": "至少 {min_length} 个字符",
+    "string_too_long": "最多 {max_length} 个字符",
+    "string_pattern_mismatch": "格式不符，应匹配 {pattern}",
+    "greater_than": "应大于 {gt}",
+    "greater_than_equal": "应不小于 {ge}",
+    "less_than": "应小于 {lt}",
+    "less_than_equal": "应不大于 {le}",
+    "int_parsing": "应为整数",
+    "int_type": "应为整数",
+    "int_from_float": "应为整数",
+    "float_parsing": "应为数字",
+    "decimal_parsing": "应为数字",
+    "decimal_max_places": "最多 {decimal_places} 位小数",
+    "decimal_max_digits": "最多 {max_digits} 位数字",
+    "bool_parsing": "应为 true 或 false",
+    "string_type": "应为字符串",
+    "list_type": "应为列表",
+    "dict_type": "应为对象",
+    "model_attributes_type": "应为对象",
+    "too_long": "最多 {max_length} 项",
+    "too_short": "至少 {min_length} 项",
+    "uuid_parsing": "应为 UUID",
+    "uuid_type": "应为 UUID",
+    "enum": "应为以下之一：{expected}",
+    "literal_error": "应为以下之一：{expected}",
+    "json_invalid": "不是有效的 JSON",
+    "datetime_parsing": "应为 ISO 8601 时间",
+}
+
+
+def problem(
+    status: int, code: str, title: str, detail: str, *, request: Request, **extras: Any
+) -> JSONResponse:
+    body = {
+        "type": f"/problems/{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "instance": request.url.path,
+        "request_id": getattr(request.state, "request_id", None),
+        **extras,
+    }
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(DomainError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(OSError, _database_away)
+    app.add_exception_handler(Exception, _internal_error)
+
+
+def _language(request: Request) -> Language:
+    return preferred_language(request.headers.get("accept-language"))
+
+
+async def _domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DomainError)  # noqa: S101 - registered for this type only
+    language = _language(request)
+    extras = {k: v for k, v in error.values.items() if _is_plain(v)}
+    if error.field is not None:
+        extras["field"] = error.field
+    return problem(
+        error.status,
+        error.code,
+        error.render_title(language),
+        error.render_detail(language),
+        request=request,
+        **extras,
+    )
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, str | int | float | bool) or value is None
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
+    language = _language(request)
+    errors = [
+        {"field": _field_name(item["loc"]), "message": _field_message(item, language)}
+        for item in error.errors()
+    ]
+    return problem(
+        422,
+        "invalid",
+        _INVALID.render(language),
+        _INVALID_DETAIL.render(language),
+        request=request,
+        errors=errors,
+        field=errors[0]["field"] if errors else None,
+    )
+
+
+def _field_name(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def _field_message(item: Mapping[str, Any], language: Language) -> str:
+    chinese = _FIELD_MESSAGES_ZH.get(item["type"])
+    if language == "zh" and chinese is not None:
+        return chinese.format_map({k: str(v) for k, v in item.get("ctx", {}).items()})
+    return str(item["msg"])
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
+    language = _language(request)
+    if error.status_code == 404:
+        missing = NotFound()
+        return problem(
+            404,
+            missing.code,
+            missing.render_title(language),
+            Text("没有这个地址。", "There is nothing at this address.").render(language),
+            request=request,
+        )
+    response = problem(error.status_code, "http_error", str(error.detail), "", request=request)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("dependency_away", error=repr(error), path=request.url.path)
+    away = Unavailable()
+    language = _language(request)
+    response = problem(
+        503, away.code, away.render_title(language), away.render_detail(language), request=request
+    )
+    response.headers["Retry-After"] = "2"
+    return response
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    log.exception("unhandled_error", path=request.url.path, exc_info=error)
+    language = _language(request)
+    return problem(
+        500,
+        "internal",
+        _INTERNAL.render(language),
+        _INTERNAL_DETAIL.render(language),
+        request=request,
+    )

@@ -1,0 +1,27 @@
+"""What every service must be told; each service's `settings.py` adds its own fields.
+
+Built once, in `main` or by the composition root, never at import. The embedded and the split
+shape differ only in these values.
+"""
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """database_url: `postgresql+asyncpg://…`, a database of this service alone.
+    bus_url: `memory://NAME` (in this process) or `amqp://…`.
+    redis_url: `memory://NAME` (in this process) or `redis://…`.
+    auth_url and its kin: `unix:/path/to.sock` or `http://host:port`.
+    service_secret: proves to auth who this service is.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_")
+
+    database_url: str
+    bus_url: str = "memory://chusuan"
+    redis_url: str = "memory://chusuan"
+    auth_url: str = "http://auth:8000"
+    service_secret: SecretStr
+    database_pool_size: int = 8
+    log_level: str = "INFO"

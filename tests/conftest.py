@@ -1,0 +1,47 @@
+"""Real parts for tests: one PostgreSQL for the run, a database of its own per service and test."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from asyncpg import connect
+
+from cli.up.postgres import Postgres
+from shared.ids import new_id
+
+
+@pytest.fixture(scope="session")
+async def postgres() -> AsyncIterator[Postgres]:
+    folder = Path(tempfile.mkdtemp(prefix="chusuan-test-"))
+    server = Postgres(folder / "postgres")
+    await server.start()
+    yield server
+    await server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def new_database(postgres: Postgres) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Makes empty databases and answers their URLs; they end with the test."""
+    names: list[str] = []
+
+    async def create() -> str:
+        name = f"test_{new_id().hex}"
+        await postgres.create_database(name)
+        names.append(name)
+        return postgres.url(name)
+
+    yield create
+    admin = await connect(
+        host=postgres.url("").partition("host=")[2], user="postgres", database="postgres"
+    )
+    for name in names:
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
+
+
+@pytest.fixture
+async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
+    return await new_database()

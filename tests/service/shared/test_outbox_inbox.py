@@ -1,0 +1,148 @@
+"""An event leaves if and only if its transaction committed, and has its effect once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared import inbox
+from shared.bus import MemoryBus, Subscription
+from shared.database import Database, new_metadata
+from shared.events import Envelope, Payload
+from shared.inbox import consume, on
+from shared.outbox import Relay, count_waiting, emit
+from shared.platform_tables import define_platform_tables
+
+
+class Happened(Payload):
+    type: ClassVar[str] = "test.thing.happened"
+    number: int
+
+
+def _metadata() -> MetaData:
+    metadata = new_metadata()
+    define_platform_tables(metadata)
+    Table("effects", metadata, Column("number", Integer()))
+    return metadata
+
+
+METADATA = _metadata()
+EFFECTS = METADATA.tables["effects"]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(METADATA.create_all)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[MemoryBus]:
+    bus = MemoryBus()
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+async def relay(database: Database, bus: MemoryBus) -> AsyncIterator[None]:
+    task = asyncio.create_task(Relay(database, bus).run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _collect(bus: MemoryBus, count: int) -> "asyncio.Future[list[object]]":
+    seen: list[object] = []
+    done: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+
+    async def handler(event: Envelope) -> None:
+        seen.append(event.data["number"])
+        if len(seen) == count and not done.done():
+            done.set_result(seen)
+
+    await bus.subscribe(Subscription("collector", ("test.#",), handler))
+    return done
+
+
+async def _emit_all(database: Database, numbers: range) -> None:
+    async with database.transaction() as session:
+        for number in numbers:
+            await emit(session, Happened(number=number), subject="one")
+
+
+async def test_a_committed_event_arrives_in_the_order_of_its_subject(
+    database: Database, bus: MemoryBus, relay: None
+) -> None:
+    done = await _collect(bus, 250)
+    await _emit_all(database, range(250))
+    assert await asyncio.wait_for(done, 20) == list(range(250))
+
+
+async def test_a_rolled_back_event_never_leaves(database: Database) -> None:
+    class Stop(Exception):
+        pass
+
+    with contextlib.suppress(Stop):
+        async with database.transaction() as session:
+            await emit(session, Happened(number=1), subject="one")
+            raise Stop
+    async with database.transaction() as session:
+        assert await count_waiting(session) == 0
+
+
+async def test_an_undeliverable_event_waits_and_arrives_later(
+    database: Database, bus: MemoryBus, relay: None
+) -> None:
+    failures = 2
+    done = asyncio.Event()
+
+    async def handler(event: Envelope) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise RuntimeError("not yet")
+        done.set()
+
+    await bus.subscribe(Subscription("q", ("test.#",), handler))
+    await _emit_all(database, range(1))
+    await asyncio.wait_for(done.wait(), 20)
+
+
+async def _record(session: AsyncSession, payload: Happened, event: Envelope) -> None:
+    await session.execute(EFFECTS.insert().values(number=payload.number))
+
+
+async def test_a_redelivered_event_has_its_effect_once(database: Database, bus: MemoryBus) -> None:
+    await bus.subscribe(consume(database, "test.effects", on(Happened, _record)))
+    event = Envelope.wrap(Happened(number=7), subject="one")
+    for _ in range(3):
+        await bus.publish(event)
+    async with database.transaction() as session:
+        assert (await session.execute(select(func.count()).select_from(EFFECTS))).scalar_one() == 1
+
+
+async def test_a_poison_event_is_parked_and_its_neighbours_go_on(
+    database: Database, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_DELAYS_S", (0.0,))
+
+    async def refuse_seven(session: AsyncSession, payload: Happened, event: Envelope) -> None:
+        if payload.number == 7:
+            raise ValueError("seven")
+        await _record(session, payload, event)
+
+    await bus.subscribe(consume(database, "test.effects", on(Happened, refuse_seven)))
+    for number in (6, 7, 8):
+        await bus.publish(Envelope.wrap(Happened(number=number), subject="one"))
+    async with database.transaction() as session:
+        numbers = (await session.execute(select(EFFECTS.c.number))).scalars().all()
+        parked = (await session.execute(text("SELECT error FROM dead_letters"))).scalars().all()
+    assert numbers == [6, 8]
+    assert parked == ["ValueError('seven')"]
