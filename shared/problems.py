@@ -93,6 +93,11 @@ def _language(request: Request) -> Language:
 
 async def _domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DomainError)  # noqa: S101 - registered for this type only
+    return refuse(request, error)
+
+
+def refuse(request: Request, error: DomainError) -> JSONResponse:
+    """The problem that tells this refusal to this caller."""
     language = _language(request)
     extras = {k: v for k, v in error.values.items() if _is_plain(v)}
     if error.field is not None:

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICES = ("auth", "storage", "registry", "market", "scheduler")
+SERVICES = ("auth",)
 
 
 def default_home() -> Path:

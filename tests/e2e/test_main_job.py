@@ -88,11 +88,13 @@ async def test_a_pending_user_sees_the_market_and_nothing_else(platform: Running
     await pending.http.aclose()
 
 
-async def test_the_main_job_from_file_to_release(
-    platform: RunningPlatform, user: Person, key: Path, image: Json, tmp_path: Path
+CONTENT = b"lung nodule\n" * 1000
+
+
+async def test_a_file_put_over_http_is_there_in_parts_and_over_sftp(
+    platform: RunningPlatform, user: Person, key: Path
 ) -> None:
-    content = b"lung nodule\n" * 1000
-    put = await user.http.put("/api/v1/files/content", params={"path": "/a.txt"}, content=content)
+    put = await user.http.put("/api/v1/files/content", params={"path": "/a.txt"}, content=CONTENT)
     assert put.status_code == 201, put.text
     part = await user.http.get(
         "/api/v1/files/content", params={"path": "/a.txt"}, headers={"range": "bytes=0-3"}
@@ -104,9 +106,15 @@ async def test_the_main_job_from_file_to_release(
     )  # fmt: skip
     assert "a.txt" in listing
 
+
+async def test_the_life_of_an_instance_from_rent_to_release(
+    user: Person, key: Path, image: Json
+) -> None:
+    url = "/api/v1/files/content"
+    await user.http.put(url, params={"path": "/b.txt"}, content=CONTENT)
     rented = await rent(user, image, env={"STUDY": "LIDC"})
     instance = await user.instance_in(rented["id"], "running")
-    assert await ssh(instance, key, "cat /root/netdisk/a.txt | wc -c") == f"{len(content)}\n"
+    assert await ssh(instance, key, "wc -c < /root/netdisk/b.txt") == f"{len(CONTENT)}\n"
     assert await ssh(instance, key, "echo $STUDY") == "LIDC\n"
     assert (await ssh(instance, key, "tmux -V")).startswith("tmux")
     secret = await user.get(f"/instances/{instance['id']}/credentials")

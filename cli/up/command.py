@@ -1,0 +1,128 @@
+"""`chusuan up`: the whole platform in one process, and what a person needs to know of it."""
+
+import asyncio
+import contextlib
+import fcntl
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from cli.up.docker import ensure_docker
+from cli.up.home import Home, default_home
+from cli.up.platform import Platform, PlatformOptions
+from shared.logging import configure_logging
+
+DEFAULT_NODES = Path(__file__).parents[2] / "deploy" / "nodes.toml"
+
+console = Console(highlight=False)
+
+
+def up(home: Path | None, address: str, port: int, install: bool, nodes: Path | None) -> None:
+    """Until Ctrl-C. Users' containers keep running after it."""
+    place = Home((home or default_home()).resolve())
+    with _refusals():
+        place.prepare()
+        _refuse_busy_port(address, port)
+        log = (place.root / "platform.log").open("a")
+    # Facts go to a file; the terminal stays with the person.
+    sys.stderr = log
+    configure_logging()
+    with _alone(place):
+        options = PlatformOptions(place, address, port, nodes or DEFAULT_NODES, install)
+        uvloop.run(_run(options))
+
+
+def clean_state(home: Path | None) -> None:
+    """Remove the state folder after asking; containers and images stay with Docker."""
+    place = Home((home or default_home()).resolve())
+    if not place.root.exists():
+        console.print(f"{place.root} does not exist: nothing to remove.")
+        return
+    if (
+        console.input(f"Remove {place.root} with all accounts, files and bills? Type yes: ")
+        != "yes"
+    ):
+        console.print("Nothing was removed.")
+        return
+    with _alone(place):
+        shutil.rmtree(place.root)
+    console.print(f"Removed {place.root}.")
+
+
+async def _run(options: PlatformOptions) -> None:
+    started = time.monotonic()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _platform(options) as missing:
+        _greet(options, time.monotonic() - started, missing)
+        await stop.wait()
+        console.print("\nStopping; containers of users keep running …")
+    console.print("Stopped.")
+
+
+@contextlib.asynccontextmanager
+async def _platform(options: PlatformOptions) -> AsyncIterator[str | None]:
+    def say(words: str) -> None:
+        console.print(f"· {words}")
+
+    missing = await ensure_docker(
+        install=options.install, log=options.home.root / "docker.log", say=say
+    )
+    platform = Platform(options, say=say, has_docker=missing is None)
+    async with platform.running():
+        yield missing
+
+
+def _greet(options: PlatformOptions, seconds: float, missing: str | None) -> None:
+    url = f"http://{options.address}:{options.port}"
+    console.print(f"\nChusuan 楚算 is up after {seconds:.1f} s.")
+    console.print(f"  API            {url}/api/v1   (reference: {url}/api/docs)")
+    console.print(f"  SFTP           sftp -P {options.sftp_port} USERNAME@{options.address}")
+    console.print(f"  operator       admin; password in {options.home.operator_password}")
+    console.print(f"  state, log     {options.home.root}")
+    if missing is not None:
+        console.print(f"  [bold]no GPU host[/bold]    {missing}")
+    else:
+        console.print("  images         `chusuan images` shows them; `minimal` is ready first")
+    console.print("  next           `make demo` in another terminal walks through the main job")
+    console.print("  Ctrl-C stops the platform.")
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        console.print(f"Cannot start: {error}")
+        raise SystemExit(1) from error
+
+
+def _refuse_busy_port(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise OSError(
+                f"{address}:{port} cannot be used ({error.strerror}); choose with --address, --port"
+            ) from error
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One platform per state folder."""
+    with (home.root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"A platform already runs on {home.root}; stop it first.")
+            raise SystemExit(1) from None
+        yield

@@ -1,0 +1,37 @@
+"""No input makes a route answer 500: schemathesis over the joined OpenAPI document."""
+
+import asyncio
+import os
+import sys
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import RunningPlatform
+from tests.e2e.people import approved, log_in
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+EXAMPLES = os.environ.get("CHUSUAN_SCHEMATHESIS_EXAMPLES", "8")
+
+
+@pytest.mark.parametrize("role", ["user", "operator"])
+async def test_no_generated_request_is_answered_with_a_server_error(
+    platform: RunningPlatform, role: str
+) -> None:
+    password = (platform.home / "operator-password").read_text().strip()
+    operator = await log_in(platform.url, "admin", password)
+    person = operator if role == "operator" else await approved(platform.url, operator)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", f"{platform.url}/api/openapi.json",
+        "--url", platform.url, "--checks", "not_a_server_error", "--max-examples", EXAMPLES,
+        "--phases", "examples,fuzzing", "--workers", "1", "--seed", "7", "--no-color",
+        "-H", f"Authorization: {person.http.headers['authorization']}",
+        "--exclude-path-regex", "sessions/(current|{session_id})$|me/password",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    async with httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
+        assert (await http.get("/readyz")).status_code == 200
+    assert process.returncode == 0, output.decode()[-6000:]
