@@ -1,5 +1,6 @@
 """Composes the gateway: own pages first, everything under `/api/v1` to the service it names."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -80,7 +81,7 @@ class Door:
         if wait_s:
             raise TooManyRequests(wait_s=wait_s)
         most = self._settings.json_body_bytes
-        unlimited = scope["path"] in STREAMED_BODIES
+        unlimited = (scope["method"], scope["path"]) in STREAMED_BODIES
         try:
             await self._proxy.forward(
                 service,
@@ -123,14 +124,15 @@ def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
 
     @pages.get("/readyz", **policy(Policy.PUBLIC))
     async def readyz() -> JSONResponse:
-        waiting = []
-        for service in services:
+        async def is_ready(service: str) -> bool:
             try:
                 status, _ = await proxy.get_json(service, "/readyz")
             except UpstreamAway:
-                status = 503
-            if status != 200:
-                waiting.append(service)
+                return False
+            return status == 200
+
+        ready = await asyncio.gather(*(is_ready(service) for service in services))
+        waiting = [name for name, answers in zip(services, ready, strict=True) if not answers]
         if waiting:
             return JSONResponse({"status": "waiting", "for": waiting}, 503)
         return JSONResponse({"status": "ready"})

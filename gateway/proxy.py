@@ -15,6 +15,7 @@ from yarl import URL
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 1 << 20
+OWN_QUESTION_S = 5
 Headers = list[tuple[str, str]]
 
 # RFC 9110 §7.6.1, and what only the gateway may say.
@@ -76,7 +77,9 @@ class Proxy:
     async def get_json(self, service: str, path: str) -> tuple[int, object]:
         """A question of the gateway's own. Raises UpstreamAway."""
         try:
-            async with self._sessions[service].get(self.url(service, path)) as response:
+            timeout = aiohttp.ClientTimeout(total=OWN_QUESTION_S)
+            url = self.url(service, path)
+            async with self._sessions[service].get(url, timeout=timeout) as response:
                 return response.status, await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UpstreamAway(service) from error

@@ -24,7 +24,7 @@ SERVICE_OF: Mapping[str, str] = {
 }
 
 # Bodies that are files, streamed whatever their size.
-STREAMED_BODIES = frozenset({"/api/v1/files/content"})
+STREAMED_BODIES = frozenset({("PUT", "/api/v1/files/content")})
 
 
 def service_for(raw_path: str) -> str | None:

@@ -6,6 +6,7 @@ and mark sends one twice, which the inbox absorbs.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from uuid import UUID
 
@@ -106,10 +107,10 @@ class Relay:
                     in_flight.add(task)
                     task.add_done_callback(in_flight.discard)
                 if len(claimed) < BATCH:
-                    try:
-                        await asyncio.wait_for(self._awake.wait(), POLL_S)
-                    except TimeoutError:
-                        continue
+                    # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._awake.wait()
         finally:
             for task in in_flight:
                 task.cancel()

@@ -16,6 +16,7 @@ from shared.text import Language, Text, preferred_language
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
 
 _INVALID = Text("输入有误", "The input is not valid")
 _INVALID_DETAIL = Text(
@@ -102,7 +103,7 @@ def refuse(request: Request, error: DomainError) -> JSONResponse:
     extras = {k: v for k, v in error.values.items() if _is_plain(v)}
     if error.field is not None:
         extras["field"] = error.field
-    return problem(
+    response = problem(
         error.status,
         error.code,
         error.render_title(language),
@@ -110,6 +111,9 @@ def refuse(request: Request, error: DomainError) -> JSONResponse:
         request=request,
         **extras,
     )
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = str(error.values.get("wait_s", RETRY_AFTER_S))
+    return response
 
 
 def _is_plain(value: object) -> bool:
@@ -171,7 +175,7 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     response = problem(
         503, away.code, away.render_title(language), away.render_detail(language), request=request
     )
-    response.headers["Retry-After"] = "2"
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 

@@ -1,6 +1,7 @@
 """Loops that re-drive what is not final. A loop that fails says so and goes on."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ class Worker:
                 await self.step()
             except Exception as error:
                 log.exception("worker_step_failed", worker=self.name, exc_info=error)
-            try:
-                await asyncio.wait_for(self.wake.wait(), self.interval_s)
-            except TimeoutError:
-                continue
+            # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.interval_s):
+                    await self.wake.wait()

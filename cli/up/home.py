@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICES = ("auth",)
+SERVICES = ("auth", "storage")
 
 
 def default_home() -> Path:

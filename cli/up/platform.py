@@ -22,6 +22,8 @@ from gateway.main import create_app as create_gateway
 from gateway.settings import GatewaySettings
 from services.auth.main import create_app as create_auth
 from services.auth.settings import AuthSettings
+from services.storage.main import create_app as create_storage
+from services.storage.settings import StorageSettings
 from shared.bus import open_bus
 
 BUS = REDIS = "memory://chusuan"
@@ -107,7 +109,8 @@ class Platform:
             first_operator_password_file=home.operator_password,
             service_secrets={name: SecretStr(home.secret(f"service-{name}")) for name in SERVICES},
         )
-        return {"auth": create_auth(auth)}
+        storage = StorageSettings(**shared_settings("storage"), root=home.storage)
+        return {"auth": create_auth(auth), "storage": create_storage(storage)}
 
     def _gateway(self) -> ASGIApp:
         return create_gateway(

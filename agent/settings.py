@@ -1,0 +1,42 @@
+"""What the agent must be told."""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class AgentSettings(BaseSettings):
+    """docker_host: `unix:///path` or `tcp://…`; empty: where Docker usually listens.
+    state_dir: journals, node ids and data disks; survives a reboot.
+    run_dir: tmpfs, holds what containers read at start, secrets included.
+    netdisk_root: the mounted net disk, `volumes/<id>/files` and `public` in it.
+    nodes_file: declares simulated hosts; hardware found by NVML goes before it.
+    address: where users reach published ports; app_address: where the gateway does.
+    publish_address: the host address that ports are bound to.
+    deny_private_egress: containers may open no connection to private networks. Off by default,
+    because image and package registries often live there.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_AGENT_")
+
+    bus_url: str = "memory://chusuan"
+    docker_host: str = ""
+    state_dir: Path = Path("/var/lib/chusuan/agent")
+    run_dir: Path = Path("/run/chusuan")
+    netdisk_root: Path = Path("/var/lib/chusuan/netdisk")
+    nodes_file: Path | None = None
+    address: str = "127.0.0.1"
+    app_address: str = "127.0.0.1"
+    publish_address: str = "0.0.0.0"  # noqa: S104  users reach their containers from outside
+    region: str = "default"
+    port_first: int = 22000
+    port_last: int = 22999
+    heartbeat_s: float = 5.0
+    stop_grace_s: int = 10
+    ready_timeout_s: float = 120.0
+    tombstone_s: float = 86400.0
+    network: str = "chusuan"
+    bridge: str = "chusuan0"
+    firewall: bool = True
+    deny_private_egress: bool = False
+    log_level: str = "INFO"

@@ -1,0 +1,67 @@
+"""`chusuan up, serve, agent, clean-state`: the platform's own parts, imported when asked for."""
+
+import asyncio
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ROOMS = {
+    "auth": "services.auth",
+    "storage": "services.storage",
+    "registry": "services.registry",
+    "market": "services.market",
+    "scheduler": "services.scheduler",
+    "gateway": "gateway",
+}
+Home = Annotated[Path | None, typer.Option(help="The state folder; CHUSUAN_HOME says it too.")]
+
+
+def up(
+    home: Home = None,
+    address: Annotated[str, typer.Option(help="Where users reach this host.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    install: Annotated[
+        bool, typer.Option("--install/--no-install", help="Install Docker if it is missing.")
+    ] = True,
+    nodes: Annotated[Path | None, typer.Option(help="Declares simulated hosts.")] = None,
+) -> None:
+    """Run the whole platform in this process, until Ctrl-C."""
+    importlib.import_module("cli.up.command").up(home, address, port, install, nodes)
+
+
+def clean_state(home: Home = None) -> None:
+    """Remove the platform's state folder, after asking."""
+    importlib.import_module("cli.up.command").clean_state(home)
+
+
+def serve(
+    name: Annotated[str, typer.Argument(help=", ".join(ROOMS))],
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+) -> None:
+    """Run one service with settings from the environment."""
+    if name not in ROOMS:
+        raise typer.BadParameter(f"one of: {', '.join(ROOMS)}", param_hint="NAME")
+    uvicorn = importlib.import_module("uvicorn")
+    settings = _settings(ROOMS[name], name)
+    _log_facts()
+    app = importlib.import_module(f"{ROOMS[name]}.main").create_app(settings)
+    uvicorn.run(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=10)
+
+
+def agent() -> None:
+    """Run the GPU host's daemon with settings from the environment."""
+    settings = _settings("agent", "agent")
+    _log_facts()
+    asyncio.run(importlib.import_module("agent.main").Agent(settings).run())
+
+
+def _settings(package: str, name: str) -> Any:
+    """Of a class that is known only by its room's name."""
+    return getattr(importlib.import_module(f"{package}.settings"), f"{name.title()}Settings")()
+
+
+def _log_facts() -> None:
+    importlib.import_module("shared.logging").configure_logging()

@@ -1,0 +1,16 @@
+"""What auth hears: everything worth a line in the audit trail."""
+
+from services.auth.auditing import record_fact
+from shared.bus import Subscription
+from shared.database import Database
+from shared.inbox import consume, on_any
+
+
+def audit_subscription(database: Database) -> Subscription:
+    return consume(
+        database,
+        "auth.audit",
+        on_any("auth.#", record_fact),
+        on_any("scheduler.instance.*", record_fact),
+        on_any("market.*.*", record_fact),
+    )

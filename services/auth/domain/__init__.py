@@ -1,0 +1,1 @@
+"""Rules of accounts and sessions: the standard library only."""

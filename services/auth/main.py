@@ -1,0 +1,82 @@
+"""Composes auth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.auth.account_lifecycle import ensure_first_operator
+from services.auth.api import accounts, audit, internal, keys, sessions, ssh_keys
+from services.auth.api.throttled import install_throttled_handler
+from services.auth.authentication import Authenticator, LoginLimits
+from services.auth.consumers import audit_subscription
+from services.auth.deps import Parts, put_parts
+from services.auth.passwords import Passwords
+from services.auth.settings import AuthSettings
+from services.auth.signing import load_signing_key
+from services.auth.throttle import Limit, Throttle
+from services.auth.workers import clearing
+from shared.app import Runtime, create_service_app
+from shared.bus import Subscription
+from shared.tokens import KeySource
+from shared.worker import Worker
+
+ROUTERS = (
+    accounts.router,
+    sessions.router,
+    ssh_keys.router,
+    audit.router,
+    keys.router,
+    internal.router,
+)
+
+
+def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -> FastAPI:
+    """key_source: for tests that mint their own tokens; auth trusts its own key otherwise."""
+    key = load_signing_key(settings.signing_key_file, token_lives_s=settings.access_token_lives_s)
+
+    async def setup(
+        app: FastAPI, runtime: Runtime
+    ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
+        passwords = Passwords(settings.hash_threads)
+        runtime.stack.callback(passwords.close)
+        throttle = Throttle(runtime.redis)
+        authenticator = Authenticator(
+            runtime.database, passwords, throttle, _login_limits(settings)
+        )
+        parts = Parts(
+            settings=settings,
+            database=runtime.database,
+            key=key,
+            passwords=passwords,
+            throttle=throttle,
+            authenticator=authenticator,
+            registrations=Limit(
+                "registration", settings.registrations_per_address, settings.registrations_window_s
+            ),
+        )
+        put_parts(app, parts)
+        if settings.first_operator_password_file is not None:
+            await ensure_first_operator(
+                runtime.database, passwords, settings.first_operator_password_file
+            )
+        return [audit_subscription(runtime.database)], [clearing(runtime.database)]
+
+    app = create_service_app(
+        "auth",
+        settings,
+        migrations=Path(__file__).parent / "migrations",
+        routers=ROUTERS,
+        setup=setup,
+        key_source=key_source or key,
+    )
+    install_throttled_handler(app)
+    return app
+
+
+def _login_limits(settings: AuthSettings) -> LoginLimits:
+    window_s = settings.failed_logins_window_s
+    return LoginLimits(
+        per_account=Limit("login.account", settings.failed_logins_per_account, window_s),
+        per_address=Limit("login.address", settings.failed_logins_per_address, window_s),
+    )

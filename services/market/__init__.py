@@ -1,0 +1,1 @@
+"""Compute market and billing: offers, prices, wallets, the ledger, metering."""

@@ -1,0 +1,1 @@
+"""Rules of money: pure functions, no I/O, no clock."""

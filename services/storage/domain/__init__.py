@@ -1,0 +1,1 @@
+"""Rules of paths and ranges: the standard library only."""

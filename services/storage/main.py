@@ -1,0 +1,50 @@
+"""Composes storage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.storage import repository
+from services.storage.api import files, usage
+from services.storage.quota import Volumes
+from services.storage.settings import StorageSettings
+from services.storage.volume import Usage
+from shared.app import Runtime, create_service_app
+from shared.bus import Subscription
+from shared.events import Envelope
+from shared.events.auth import AccountApproved
+from shared.inbox import consume, on
+from shared.tokens import KeySource
+from shared.worker import Worker
+
+
+def create_app(settings: StorageSettings, *, key_source: KeySource | None = None) -> FastAPI:
+    quota = Usage(settings.default_quota_bytes, settings.default_quota_files)
+
+    async def make_volume(
+        session: AsyncSession, approved: AccountApproved, event: Envelope
+    ) -> None:
+        # The folders come with the first use; the row lets an operator see and change the quota.
+        await repository.ensure(session, approved.account_id, quota)
+
+    async def setup(
+        app: FastAPI, runtime: Runtime
+    ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
+        volumes = Volumes(runtime.database, settings.root, quota)
+        await volumes.forget_uploads()
+        app.state.volumes = volumes
+        return (
+            [consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))],
+            [Worker("storage.count", settings.scan_interval_s, volumes.count_all)],
+        )
+
+    return create_service_app(
+        "storage",
+        settings,
+        migrations=Path(__file__).parent / "migrations",
+        routers=(files.router, usage.router),
+        setup=setup,
+        key_source=key_source,
+    )

@@ -1,0 +1,4 @@
+from services.storage.models import Base
+from shared.migration import run_migrations
+
+run_migrations(Base.metadata)
