@@ -1,7 +1,7 @@
 # Every command a user, a developer or CI needs. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
-BENCHES := gateway rent_to_ssh
+BENCHES := gateway
 
 .DEFAULT_GOAL := help
 
@@ -11,11 +11,8 @@ help:  ## this list
 setup:  ## environment and dependencies from the lock, into this folder
 	@deploy/setup.sh
 
-run: setup  ## bring the whole platform up (ARGS="--address 10.0.0.5 --no-install …")
+run: setup  ## bring the whole platform up (ARGS="--address 10.0.0.5 --port 80")
 	@exec .venv/bin/chusuan up $(ARGS)
-
-demo: setup  ## drive the main job on the running platform, step by step
-	@$(PY) -m cli.demo
 
 test: setup  ## all tests, with real parts (PYTEST="-k name …")
 	@deploy/test-parts.sh
@@ -40,4 +37,4 @@ lock:  ## choose dependency versions anew from pyproject.toml
 clean-state:  ## remove the platform's state folder, after asking
 	@.venv/bin/chusuan clean-state
 
-.PHONY: help setup run demo test lint bench lock clean-state
+.PHONY: help setup run test lint bench lock clean-state

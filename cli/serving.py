@@ -22,13 +22,9 @@ def up(
     home: Home = None,
     address: Annotated[str, typer.Option(help="Where users reach this host.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
-    install: Annotated[
-        bool, typer.Option("--install/--no-install", help="Install Docker if it is missing.")
-    ] = True,
-    nodes: Annotated[Path | None, typer.Option(help="Declares simulated hosts.")] = None,
 ) -> None:
     """Run the whole platform in this process, until Ctrl-C."""
-    importlib.import_module("cli.up.command").up(home, address, port, install, nodes)
+    importlib.import_module("cli.up.command").up(home, address, port)
 
 
 def clean_state(home: Home = None) -> None:

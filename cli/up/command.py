@@ -8,24 +8,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
 from rich.console import Console
 
-from cli.up.docker import ensure_docker
 from cli.up.home import Home, default_home
 from cli.up.platform import Platform, PlatformOptions
 from shared.logging import configure_logging
 
-DEFAULT_NODES = Path(__file__).parents[2] / "deploy" / "nodes.toml"
-
 console = Console(highlight=False)
 
 
-def up(home: Path | None, address: str, port: int, install: bool, nodes: Path | None) -> None:
-    """Until Ctrl-C. Users' containers keep running after it."""
+def up(home: Path | None, address: str, port: int) -> None:
+    """Until Ctrl-C."""
     place = Home((home or default_home()).resolve())
     with _refusals():
         place.prepare()
@@ -35,12 +32,12 @@ def up(home: Path | None, address: str, port: int, install: bool, nodes: Path | 
     sys.stderr = log
     configure_logging()
     with _alone(place):
-        options = PlatformOptions(place, address, port, nodes or DEFAULT_NODES, install)
+        options = PlatformOptions(place, address, port)
         uvloop.run(_run(options))
 
 
 def clean_state(home: Path | None) -> None:
-    """Remove the state folder after asking; containers and images stay with Docker."""
+    """Remove the state folder, after asking."""
     place = Home((home or default_home()).resolve())
     if not place.root.exists():
         console.print(f"{place.root} does not exist: nothing to remove.")
@@ -61,39 +58,22 @@ async def _run(options: PlatformOptions) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _platform(options) as missing:
-        _greet(options, time.monotonic() - started, missing)
+    async with Platform(options, say=lambda words: console.print(f"· {words}")).running():
+        _greet(options, time.monotonic() - started)
         await stop.wait()
-        console.print("\nStopping; containers of users keep running …")
+        console.print("\nStopping …")
     console.print("Stopped.")
 
 
-@contextlib.asynccontextmanager
-async def _platform(options: PlatformOptions) -> AsyncIterator[str | None]:
-    def say(words: str) -> None:
-        console.print(f"· {words}")
-
-    missing = await ensure_docker(
-        install=options.install, log=options.home.root / "docker.log", say=say
-    )
-    platform = Platform(options, say=say, has_docker=missing is None)
-    async with platform.running():
-        yield missing
-
-
-def _greet(options: PlatformOptions, seconds: float, missing: str | None) -> None:
+def _greet(options: PlatformOptions, seconds: float) -> None:
     url = f"http://{options.address}:{options.port}"
     console.print(f"\nChusuan 楚算 is up after {seconds:.1f} s.")
-    console.print(f"  API            {url}/api/v1   (reference: {url}/api/docs)")
-    console.print(f"  SFTP           sftp -P {options.sftp_port} USERNAME@{options.address}")
-    console.print(f"  operator       admin; password in {options.home.operator_password}")
-    console.print(f"  state, log     {options.home.root}")
-    if missing is not None:
-        console.print(f"  [bold]no GPU host[/bold]    {missing}")
-    else:
-        console.print("  images         `chusuan images` shows them; `minimal` is ready first")
-    console.print("  next           `make demo` in another terminal walks through the main job")
-    console.print("  Ctrl-C stops the platform.")
+    console.print(f"  API          {url}/api/v1", soft_wrap=True)
+    console.print(f"  reference    {url}/api/docs", soft_wrap=True)
+    console.print(f"  operator     admin; password in {options.home.operator_password}")
+    console.print(f"  state, log   {options.home.root}", soft_wrap=True)
+    console.print("  next         .venv/bin/chusuan register   (README has the tour)")
+    console.print("  Ctrl-C stops the platform; all state is kept.")
 
 
 @contextlib.contextmanager

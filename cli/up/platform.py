@@ -5,11 +5,9 @@ The rooms do not know it: they get URLs, as in the split shape.
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -35,22 +33,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class PlatformOptions:
-    """address: what users reach; the gateway, the SFTP door and published ports listen there."""
+    """address, port: where the gateway listens and users reach it."""
 
     home: Home
     address: str
     port: int
-    nodes: Path
-    install: bool
-
-    @property
-    def sftp_port(self) -> int:
-        return int(os.environ.get("CHUSUAN_SFTP_PORT", "2022"))
-
-    @property
-    def published_ports(self) -> tuple[int, int]:
-        first, _, last = os.environ.get("CHUSUAN_PUBLISHED_PORTS", "22000-22999").partition("-")
-        return int(first), int(last)
 
 
 class StartFailed(Exception):
@@ -66,11 +53,10 @@ class _Server(uvicorn.Server):
 
 
 class Platform:
-    def __init__(self, options: PlatformOptions, *, say: Say, has_docker: bool) -> None:
+    def __init__(self, options: PlatformOptions, *, say: Say) -> None:
         self._options = options
         self._home = options.home
         self._say = say
-        self._has_docker = has_docker
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -76,13 +76,14 @@ async def register(url: str) -> Person:
     return await log_in(url, username, password)
 
 
-async def approved(url: str, operator: Person, *, credit: str = "1000.00") -> Person:
+async def approved(url: str, operator: Person, *, credit: str | None = "1000.00") -> Person:
     """A new account that may do everything, with money in the wallet."""
     pending = await register(url)
     await operator.post(f"/accounts/{pending.account['id']}/approve")
-    await operator.post(
-        f"/wallets/{pending.account['id']}/credits", {"amount": credit, "note": "test"}
-    )
+    if credit is not None:
+        await operator.post(
+            f"/wallets/{pending.account['id']}/credits", {"amount": credit, "note": "test"}
+        )
     return await log_in(url, pending.username, pending.password)
 
 

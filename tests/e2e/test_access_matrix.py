@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.conftest import RunningPlatform
 from tests.e2e.people import Person, approved, log_in, register
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 POLICIES = {"public", "any_account", "active", "operator"}
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -60,7 +60,7 @@ async def operator(platform: RunningPlatform) -> AsyncIterator[Person]:
 
 def test_every_route_states_a_policy(document: dict[str, Any]) -> None:
     found = list(routes(document))
-    assert len(found) > 40
+    assert len(found) > 25
     assert [str(r) for r in found if r.policy not in POLICIES] == []
 
 
@@ -93,7 +93,7 @@ async def test_a_pending_user_is_refused_wherever_approval_is_needed(
 async def test_a_user_is_refused_wherever_an_operator_is_needed(
     platform: RunningPlatform, operator: Person, document: dict[str, Any]
 ) -> None:
-    user = await approved(platform.url, operator)
+    user = await approved(platform.url, operator, credit=None)
     passed = []
     for route in routes(document):
         if route.policy == "operator":

@@ -14,6 +14,7 @@ pytest.importorskip("services.scheduler.main", reason="the scheduler is not buil
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
+SFTP_PORT = 2022
 QUIET = (
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
 )  # fmt: skip
@@ -103,7 +104,7 @@ async def test_a_file_put_over_http_is_there_in_parts_and_over_sftp(
     )
     assert (part.status_code, part.content) == (206, b"lung")
     listing = await run(
-        "sftp", *QUIET, "-i", str(key), "-P", str(platform.sftp_port), "-b", "-",
+        "sftp", *QUIET, "-i", str(key), "-P", str(SFTP_PORT), "-b", "-",
         f"{user.username}@127.0.0.1", stdin=b"ls -l\n",
     )  # fmt: skip
     assert "a.txt" in listing
