@@ -1,10 +1,10 @@
 """Finds the Docker Engine, or installs and starts Debian's where that is allowed."""
 
-import asyncio
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +15,8 @@ START_TIMEOUT_S = 60.0
 Say = Callable[[str], None]
 
 
-async def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
+def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
     """None when an engine answers; else one sentence that says what is missing and the cure."""
-    return await asyncio.to_thread(_ensure, install, log, say)
-
-
-def _ensure(install: bool, log: Path, say: Say) -> str | None:
     if _answers():
         return None
     if not install:
@@ -77,3 +73,10 @@ def _start(log: Path) -> None:
             stderr=output,
             start_new_session=True,
         )
+
+
+if __name__ == "__main__":
+    missing = ensure_docker(
+        install=True, log=Path(sys.argv[1]), say=lambda words: print(words, flush=True)
+    )
+    sys.exit(missing)

@@ -9,7 +9,7 @@ if ! docker image inspect chusuan-test/base >/dev/null 2>&1; then
     if ! [ -f "$cache/.complete" ]; then
         rm -rf "$cache"
         debootstrap --variant=minbase --include=openssh-server,tmux,libpam-modules \
-            bookworm "$cache" http://deb.debian.org/debian >/dev/null
+            bookworm "$cache" >/dev/null
         rm -rf "$cache"/var/cache/apt/archives/*.deb
         touch "$cache/.complete"
     fi
