@@ -1,0 +1,73 @@
+"""Market's word that a start can be paid."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel
+
+from shared.errors import DomainError
+from shared.http import call
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    authorisation_id: UUID
+    instance_id: UUID
+    node_id: UUID
+    gpu_count: int
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    id: UUID
+    price_per_hour: Decimal
+
+
+class MarketClient(Protocol):
+    async def authorise(self, start: StartRequest, *, token: str) -> Authorisation:
+        """As the user whose token it is; idempotent by the authorisation's id. Raises
+        RemoteRefusal (402 when an hour cannot be paid), Unavailable."""
+        ...
+
+
+class _Answer(BaseModel):
+    id: UUID
+    price_per_hour: Decimal
+
+
+class HttpMarket:
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def authorise(self, start: StartRequest, *, token: str) -> Authorisation:
+        body = {
+            "id": str(start.authorisation_id),
+            "instance_id": str(start.instance_id),
+            "node_id": str(start.node_id),
+            "gpu_count": start.gpu_count,
+            "mode": start.mode,
+        }
+        response = await call(
+            self._http, "POST", "/internal/authorisations", token=token, json=body
+        )
+        answer = _Answer.model_validate(response.json())
+        return Authorisation(answer.id, answer.price_per_hour)
+
+
+@dataclass
+class FakeMarket:
+    """Takes every start at a fixed price, or refuses with `refusal`."""
+
+    price_per_hour: Decimal = Decimal("2.5000")
+    refusal: DomainError | None = None
+    asked: list[StartRequest] = field(default_factory=list)
+
+    async def authorise(self, start: StartRequest, *, token: str) -> Authorisation:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(start)
+        return Authorisation(start.authorisation_id, self.price_per_hour)

@@ -1,0 +1,87 @@
+"""Images, as the registry shows them to the user whose token it is."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, field_validator
+
+from shared.errors import NotFound
+from shared.http import call
+
+
+class Image(BaseModel):
+    """address: what a node pulls. cuda: empty for images without it. apps: names."""
+
+    id: UUID
+    name: str
+    address: str
+    cuda: str = ""
+    status: str
+    apps: list[str] = []
+
+    @field_validator("cuda", mode="before")
+    @classmethod
+    def _no_cuda(cls, value: Any) -> Any:
+        return "" if value is None else value
+
+    @field_validator("apps", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [a["name"] if isinstance(a, dict) else a for a in value or []]
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    image_id: UUID
+    name: str
+    source_image_id: UUID
+    instance_id: UUID
+
+
+class RegistryClient(Protocol):
+    async def get_image(self, image_id: UUID, *, token: str) -> Image:
+        """Raises RemoteRefusal (404 when it is not there or not the user's), Unavailable."""
+        ...
+
+    async def create_image(self, new: NewImage, *, token: str) -> Image:
+        """A place for an image that an instance is to become; idempotent by its id."""
+        ...
+
+
+class HttpRegistry:
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def get_image(self, image_id: UUID, *, token: str) -> Image:
+        response = await call(self._http, "GET", f"/api/v1/images/{image_id}", token=token)
+        return Image.model_validate(response.json())
+
+    async def create_image(self, new: NewImage, *, token: str) -> Image:
+        body = {
+            "image_id": str(new.image_id),
+            "name": new.name,
+            "source_image_id": str(new.source_image_id),
+            "instance_id": str(new.instance_id),
+        }
+        response = await call(self._http, "POST", "/internal/images", token=token, json=body)
+        return Image.model_validate(response.json())
+
+
+@dataclass
+class FakeRegistry:
+    images: dict[UUID, Image] = field(default_factory=dict)
+    created: list[NewImage] = field(default_factory=list)
+
+    async def get_image(self, image_id: UUID, *, token: str) -> Image:
+        if image_id not in self.images:
+            raise NotFound
+        return self.images[image_id]
+
+    async def create_image(self, new: NewImage, *, token: str) -> Image:
+        self.created.append(new)
+        address = f"chusuan/u/{new.image_id}:latest"
+        image = Image(id=new.image_id, name=new.name, address=address, status="building")
+        self.images[image.id] = image
+        return image

@@ -1,0 +1,63 @@
+"""What the scheduler hears: reports of agents, keys and accounts of auth, empty wallets."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler.domain.states import StopReason
+from services.scheduler.entering import keep_key
+from services.scheduler.observing import take_report
+from services.scheduler.stopping import stop_all_of
+from services.scheduler.tools import Tools
+from shared.bus import Subscription
+from shared.events import Envelope
+from shared.events.agent import NodeReported
+from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
+from shared.events.market import WalletExhausted
+from shared.inbox import consume, on
+
+
+def reports(tools: Tools) -> Subscription:
+    """Agents report whole states without an outbox, so nothing is remembered of a message."""
+
+    async def take(envelope: Envelope) -> None:
+        await take_report(tools, NodeReported.model_validate(envelope.data))
+
+    return Subscription("scheduler.reports", (NodeReported.type,), take)
+
+
+def ssh_keys(tools: Tools) -> Subscription:
+    async def added(session: AsyncSession, key: SshKeyAdded, _: Envelope) -> None:
+        await keep_key(
+            session,
+            tools.signals,
+            key_id=key.key_id,
+            account_id=key.account_id,
+            line=key.public_key,
+        )
+
+    async def removed(session: AsyncSession, key: SshKeyRemoved, _: Envelope) -> None:
+        await keep_key(
+            session, tools.signals, key_id=key.key_id, account_id=key.account_id, line=None
+        )
+
+    return consume(
+        tools.database, "scheduler.ssh_keys", on(SshKeyAdded, added), on(SshKeyRemoved, removed)
+    )
+
+
+def enforced_stops(tools: Tools) -> Subscription:
+    async def exhausted(session: AsyncSession, wallet: WalletExhausted, said: Envelope) -> None:
+        await stop_all_of(
+            session, tools.signals, wallet.account_id, StopReason.balance, said_at=said.time
+        )
+
+    async def disabled(session: AsyncSession, account: AccountDisabled, said: Envelope) -> None:
+        await stop_all_of(
+            session, tools.signals, account.account_id, StopReason.operator, said_at=said.time
+        )
+
+    return consume(
+        tools.database,
+        "scheduler.stops",
+        on(WalletExhausted, exhausted),
+        on(AccountDisabled, disabled),
+    )

@@ -1,0 +1,1 @@
+"""Rules of placement and of an instance's life: pure functions, no I/O, no clock."""

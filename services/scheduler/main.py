@@ -1,0 +1,53 @@
+"""Composes the scheduler."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.scheduler import consumers
+from services.scheduler.api import instances, internal, nodes
+from services.scheduler.clients.market import HttpMarket, MarketClient
+from services.scheduler.clients.registry import HttpRegistry, RegistryClient
+from services.scheduler.settings import SchedulerSettings
+from services.scheduler.signals import Signals
+from services.scheduler.tools import Tools
+from services.scheduler.workers import workers
+from shared.app import Runtime, create_service_app
+from shared.bus import Subscription
+from shared.tokens import KeySource
+from shared.worker import Worker
+
+
+def create_app(
+    settings: SchedulerSettings,
+    *,
+    key_source: KeySource | None = None,
+    market: MarketClient | None = None,
+    registry: RegistryClient | None = None,
+) -> FastAPI:
+    """market, registry: over HTTP unless given."""
+
+    async def setup(
+        app: FastAPI, runtime: Runtime
+    ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
+        tools = Tools(
+            settings=settings,
+            database=runtime.database,
+            bus=runtime.bus,
+            signals=Signals(),
+            market=market or HttpMarket(runtime.client(settings.market_url)),
+            registry=registry or HttpRegistry(runtime.client(settings.registry_url)),
+        )
+        app.state.tools = tools
+        heard = (consumers.reports, consumers.ssh_keys, consumers.enforced_stops)
+        return [subscription(tools) for subscription in heard], workers(tools)
+
+    return create_service_app(
+        "scheduler",
+        settings,
+        migrations=Path(__file__).parent / "migrations",
+        routers=(instances.router, nodes.router, internal.router),
+        setup=setup,
+        key_source=key_source,
+    )

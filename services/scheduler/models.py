@@ -1,0 +1,212 @@
+"""Tables of the scheduler."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Numeric,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from services.scheduler.domain.states import State
+from shared.database import new_metadata
+from shared.platform_tables import define_platform_tables
+
+STATES = ", ".join(f"'{state}'" for state in State)
+Words = dict[str, str]
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    metadata = new_metadata()
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it
+        datetime: DateTime(timezone=True),
+        Decimal: Numeric(18, 4),
+        dict[str, Any]: JSONB,
+        dict[str, str]: JSONB,
+        list[str]: JSONB,
+    }
+
+
+define_platform_tables(Base.metadata)
+
+
+class Node(Base, kw_only=True):
+    """boot_id, sequence, reported_at: of the newest report taken (by the agent's clock).
+    heard_at: when it came (by ours). told: what the market was last told; `version` counts that.
+    next_port: where the search for free ports goes on, so that numbers are not reused at once.
+    """
+
+    __tablename__ = "nodes"
+    __table_args__ = (CheckConstraint("state IN ('online', 'silent', 'lost')", name="state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    region: Mapped[str]
+    simulated: Mapped[bool]
+    state: Mapped[str]
+    cpu_model: Mapped[str]
+    cpu_cores: Mapped[float]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    disk_bytes: Mapped[int] = mapped_column(BigInteger)
+    disk_free_bytes: Mapped[int] = mapped_column(BigInteger)
+    driver_version: Mapped[str]
+    max_cuda: Mapped[str]
+    tflops: Mapped[float]
+    address: Mapped[str]
+    app_address: Mapped[str]
+    port_first: Mapped[int]
+    port_last: Mapped[int]
+    next_port: Mapped[int]
+    boot_id: Mapped[str]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    reported_at: Mapped[datetime]
+    heard_at: Mapped[datetime]
+    usage_proven_at: Mapped[datetime | None] = mapped_column(default=None)
+    told: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    version: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime]
+
+
+class Gpu(Base, kw_only=True):
+    """promised_milli: the sum of its rows in `promises`, never above one whole device.
+    present: in the newest inventory."""
+
+    __tablename__ = "gpus"
+    __table_args__ = (CheckConstraint("promised_milli BETWEEN 0 AND 1000", name="promised_milli"),)
+
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    uuid: Mapped[str] = mapped_column(primary_key=True)
+    index: Mapped[int]
+    model: Mapped[str]
+    memory_mib: Mapped[int]
+    healthy: Mapped[bool]
+    present: Mapped[bool]
+    promised_milli: Mapped[int] = mapped_column(default=0)
+
+
+class Instance(Base, kw_only=True):
+    """version rises with every move; generation with every new order, and fences at the agent.
+    resume: while saving, the state under the save.
+    authorisation_id: the open one; None once its stop or abandonment is told.
+    next_authorisation_id, next_price_per_hour: of a restart that waits for the stop.
+    started_at: when SSH answered in the present start, or in the last one.
+    start_ordered_at: when the present start was asked for. progress_at: its last sign of life.
+    """
+
+    __tablename__ = "instances"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({STATES})", name="state"),
+        CheckConstraint("mode IN ('gpu', 'cpu')", name="mode"),
+        CheckConstraint("(state = 'saving') = (save_image_id IS NOT NULL)", name="save"),
+        CheckConstraint("gpu_count > 0", name="gpu_count"),
+        Index(None, "account_id", "created_at"),
+        Index(None, "node_id", "state"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID]
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("nodes.id"))
+    name: Mapped[str]
+    state: Mapped[str]
+    resume: Mapped[str | None] = mapped_column(default=None)
+    mode: Mapped[str]
+    gpu_count: Mapped[int]
+    cpu_cores: Mapped[float]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    env: Mapped[dict[str, str]]
+    image_id: Mapped[UUID]
+    image_name: Mapped[str]
+    image_address: Mapped[str]
+    image_apps: Mapped[list[str]]
+    ssh_port: Mapped[int]
+    app_port: Mapped[int]
+    password: Mapped[str] = mapped_column(repr=False)
+    password_hash: Mapped[str] = mapped_column(repr=False)
+    app_token: Mapped[str] = mapped_column(repr=False)
+    ssh_host_key: Mapped[str] = mapped_column(repr=False)
+    start_token: Mapped[UUID]
+    generation: Mapped[int] = mapped_column(BigInteger, default=1)
+    version: Mapped[int] = mapped_column(BigInteger, default=1)
+    authorisation_id: Mapped[UUID | None]
+    price_per_hour: Mapped[Decimal]
+    next_authorisation_id: Mapped[UUID | None] = mapped_column(default=None)
+    next_price_per_hour: Mapped[Decimal | None] = mapped_column(default=None)
+    stop_reason: Mapped[str | None] = mapped_column(default=None)
+    status_reason: Mapped[dict[str, str] | None] = mapped_column(default=None)
+    progress: Mapped[float | None] = mapped_column(default=None)
+    progress_mark: Mapped[str] = mapped_column(default="")
+    progress_at: Mapped[datetime]
+    save_image_id: Mapped[UUID | None] = mapped_column(default=None)
+    save_reference: Mapped[str | None] = mapped_column(default=None)
+    created_at: Mapped[datetime]
+    start_ordered_at: Mapped[datetime]
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    stopped_at: Mapped[datetime | None] = mapped_column(default=None)
+    releasing_at: Mapped[datetime | None] = mapped_column(default=None)
+    released_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Promise(Base, kw_only=True):
+    """So much of this device is this instance's, until its container is proven gone."""
+
+    __tablename__ = "promises"
+    __table_args__ = (
+        ForeignKeyConstraint(["node_id", "gpu_uuid"], ["gpus.node_id", "gpus.uuid"]),
+        CheckConstraint("milli BETWEEN 1 AND 1000", name="milli"),
+        Index(None, "instance_id"),
+    )
+
+    node_id: Mapped[UUID] = mapped_column(primary_key=True)
+    gpu_uuid: Mapped[str] = mapped_column(primary_key=True)
+    instance_id: Mapped[UUID] = mapped_column(ForeignKey("instances.id"), primary_key=True)
+    milli: Mapped[int]
+    promised_at: Mapped[datetime]
+
+
+class Port(Base, kw_only=True):
+    """A host port belongs to one instance for its life."""
+
+    __tablename__ = "ports"
+    __table_args__ = (Index(None, "instance_id"),)
+
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    port: Mapped[int] = mapped_column(primary_key=True)
+    instance_id: Mapped[UUID]
+
+
+class HistoryEntry(Base, kw_only=True):
+    """One move of one instance. actor_id: None when the platform did it."""
+
+    __tablename__ = "instance_history"
+    __table_args__ = (Index(None, "instance_id", "at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    instance_id: Mapped[UUID] = mapped_column(ForeignKey("instances.id"))
+    at: Mapped[datetime]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str]
+    cause: Mapped[str]
+    reason: Mapped[dict[str, str] | None]
+    generation: Mapped[int] = mapped_column(BigInteger)
+    actor_id: Mapped[UUID | None]
+
+
+class SshKey(Base, kw_only=True):
+    """Auth's keys as it told them. A removed one stays as a mark, lest a late `added` revive it."""
+
+    __tablename__ = "ssh_keys"
+    __table_args__ = (Index(None, "account_id"),)
+
+    key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID]
+    public_key: Mapped[str]
+    removed: Mapped[bool]

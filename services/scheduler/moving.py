@@ -1,0 +1,105 @@
+"""The one way in which an instance changes: conditional update, history row and new order."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler.domain.states import State, require_move
+from services.scheduler.models import HistoryEntry, Instance, Words
+from services.scheduler.repository import instances as rows
+from services.scheduler.signals import Signals
+from shared.events.scheduler import InstanceStopped, StartAbandoned
+from shared.ids import new_id
+from shared.outbox import emit
+from shared.text import Text
+
+
+def words(reason: Text | None) -> Words | None:
+    return None if reason is None else {"zh": reason.zh, "en": reason.en}
+
+
+async def move(
+    session: AsyncSession,
+    signals: Signals,
+    instance: Instance,
+    target: State,
+    *,
+    cause: str,
+    now: datetime,
+    actor: UUID | None = None,
+    reason: Text | None = None,
+    reorders: bool = True,
+    **changes: object,
+) -> None:
+    """reorders: the agent's order changes with it. Raises IllegalTransition, Stale."""
+    source = State(instance.state)
+    if target is not source:
+        require_move(source, target)
+    if reorders:
+        changes["generation"] = instance.generation + 1
+        signals.order_changed(session, instance.node_id)
+    await rows.change(
+        session,
+        instance,
+        state=target.value,
+        version=instance.version + 1,
+        status_reason=words(reason),
+        **changes,
+    )
+    record(session, instance, source, cause=cause, now=now, actor=actor)
+
+
+def record(
+    session: AsyncSession,
+    instance: Instance,
+    source: State | None,
+    *,
+    cause: str,
+    now: datetime,
+    actor: UUID | None,
+) -> None:
+    session.add(
+        HistoryEntry(
+            id=new_id(),
+            instance_id=instance.id,
+            at=now,
+            from_state=source.value if source is not None else None,
+            to_state=instance.state,
+            cause=cause,
+            reason=instance.status_reason,
+            generation=instance.generation,
+            actor_id=actor,
+        )
+    )
+
+
+async def abandon_start(
+    session: AsyncSession,
+    *,
+    instance_id: UUID,
+    account_id: UUID,
+    authorisation_id: UUID,
+    reason: str,
+) -> None:
+    """Market gives the hold back."""
+    payload = StartAbandoned(
+        instance_id=instance_id,
+        account_id=account_id,
+        authorisation_id=authorisation_id,
+        reason=reason,
+    )
+    await emit(session, payload, subject=instance_id)
+
+
+async def tell_stop(
+    session: AsyncSession, instance: Instance, authorisation_id: UUID, at: datetime, reason: str
+) -> None:
+    payload = InstanceStopped(
+        instance_id=instance.id,
+        account_id=instance.account_id,
+        authorisation_id=authorisation_id,
+        stopped_at=at,
+        reason=reason,
+    )
+    await emit(session, payload, subject=instance.id, sequence=instance.version)

@@ -1,0 +1,106 @@
+"""Tells each node's agent all that should be true there: on every change, and again and again."""
+
+import asyncio
+import time
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler.domain.states import State, want_of
+from services.scheduler.models import Instance
+from services.scheduler.repository import instances as rows
+from services.scheduler.repository import nodes as host
+from services.scheduler.tools import Tools
+from shared.bus import Undeliverable
+from shared.clock import utc_now
+from shared.events import Envelope
+from shared.events.agent import DesiredInstance, NodeDesired, SaveOrder
+
+log = structlog.get_logger(__name__)
+
+
+class Ordering:
+    """One at a time per process, so that orders leave in the order in which they were read."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._all_due = 0.0
+
+    async def step(self) -> None:
+        changed = self._tools.signals.take_changed()
+        if time.monotonic() >= self._all_due:
+            async with self._tools.database.transaction() as session:
+                changed.update(await host.node_ids(session))
+            self._all_due = time.monotonic() + self._tools.settings.resend_s
+        await asyncio.gather(*(self._send(node_id) for node_id in changed))
+
+    async def _send(self, node_id: UUID) -> None:
+        try:
+            await send_orders(self._tools, node_id)
+        except Undeliverable as away:
+            log.debug("agent_away", node_id=str(node_id), reason=str(away))
+        except Exception:
+            log.exception("orders_not_sent", node_id=str(node_id))
+
+
+async def send_orders(tools: Tools, node_id: UUID) -> None:
+    """Raises Undeliverable."""
+    # Taken before reading: an agent may refuse what is older, never believe it newer.
+    issued_at = utc_now()
+    async with tools.database.transaction() as session:
+        orders = await _orders(session, tools, node_id)
+    payload = NodeDesired(node_id=node_id, issued_at=issued_at, instances=orders)
+    await tools.bus.publish(Envelope.wrap(payload, subject=node_id))
+
+
+async def _orders(session: AsyncSession, tools: Tools, node_id: UUID) -> list[DesiredInstance]:
+    found = await rows.on_node(session, node_id)
+    if not found:
+        return []
+    held = await host.devices_of(session, [i.id for i in found])
+    keys = await rows.keys_of(session, {i.account_id for i in found})
+    orders = []
+    for instance in found:
+        uuids = [device.uuid for device in held.get(instance.id, [])]
+        order = _order(instance, tools, uuids, keys.get(instance.account_id, []))
+        if order is not None:
+            orders.append(order)
+    return orders
+
+
+def _order(
+    instance: Instance, tools: Tools, uuids: list[str], keys: list[str]
+) -> DesiredInstance | None:
+    resume = State(instance.resume) if instance.resume is not None else None
+    want = want_of(State(instance.state), resume)
+    if want is None:
+        return None
+    settings = tools.settings
+    has_gpus = instance.mode == "gpu"
+    save = None
+    if instance.save_image_id is not None and instance.save_reference is not None:
+        save = SaveOrder(image_id=instance.save_image_id, reference=instance.save_reference)
+    return DesiredInstance.model_validate(
+        {
+            "instance_id": instance.id,
+            "name": instance.name,
+            "generation": instance.generation,
+            "start_token": instance.start_token,
+            "want": want,
+            "mode": instance.mode,
+            "image": instance.image_address,
+            "gpus": uuids if has_gpus else [],
+            "cpu_cores": instance.cpu_cores if has_gpus else settings.cpu_mode_cores,
+            "memory_bytes": instance.memory_bytes if has_gpus else settings.cpu_mode_memory_bytes,
+            "ssh_port": instance.ssh_port,
+            "app_port": instance.app_port,
+            "env": instance.env,
+            "authorized_keys": keys,
+            "password_hash": instance.password_hash,
+            "app_token": instance.app_token,
+            "ssh_host_key": instance.ssh_host_key,
+            "volume_id": instance.account_id,
+            "save": save,
+        }
+    )

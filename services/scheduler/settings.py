@@ -1,0 +1,24 @@
+"""What the scheduler must be told."""
+
+from shared.settings import ServiceSettings
+
+
+class SchedulerSettings(ServiceSettings):
+    """market_url, registry_url: `unix:/path/to.sock` or `http://host:port`.
+    start_timeout_s: a start without any progress for so long has failed.
+    silent_after_s: a node that says nothing for so long is silent.
+    retention_s: a stopped instance is released after it.
+    resend_s: all orders are told again this often.
+    usage_proof_s: how often a node's running instances are proven for billing.
+    """
+
+    market_url: str = "http://market:8000"
+    registry_url: str = "http://registry:8000"
+    start_timeout_s: float = 900.0
+    silent_after_s: float = 30.0
+    retention_s: float = 15 * 86400.0
+    resend_s: float = 5.0
+    sweep_s: float = 5.0
+    usage_proof_s: float = 30.0
+    cpu_mode_cores: float = 0.5
+    cpu_mode_memory_bytes: int = 2 << 30

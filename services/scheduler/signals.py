@@ -1,0 +1,32 @@
+"""What wakes the workers: told inside a transaction, heard after its commit."""
+
+import asyncio
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.database import call_after_commit
+
+
+class Signals:
+    """orders: a node's agent must be told anew. capacity: a queued instance may fit now."""
+
+    def __init__(self) -> None:
+        self.orders = asyncio.Event()
+        self.capacity = asyncio.Event()
+        self._changed: set[UUID] = set()
+
+    def order_changed(self, session: AsyncSession, node_id: UUID) -> None:
+        call_after_commit(session, partial(self._mark, node_id))
+
+    def capacity_returned(self, session: AsyncSession) -> None:
+        call_after_commit(session, self.capacity.set)
+
+    def take_changed(self) -> set[UUID]:
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _mark(self, node_id: UUID) -> None:
+        self._changed.add(node_id)
+        self.orders.set()

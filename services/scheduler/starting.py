@@ -1,0 +1,167 @@
+"""Start and restart: both are paid for anew before anything moves."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler import moving
+from services.scheduler.calling_out import Answering, M, with_reserved
+from services.scheduler.clients.market import Authorisation, StartRequest
+from services.scheduler.domain.placement import Plan, Refusal
+from services.scheduler.domain.states import MOVES, Move, State
+from services.scheduler.errors import GpusTaken, HostSilent, IllegalMove
+from services.scheduler.models import Instance, Node
+from services.scheduler.placing import plan_on, promise_plan
+from services.scheduler.renting import refusal_error
+from services.scheduler.repository import instances as rows
+from services.scheduler.repository import nodes as host
+from services.scheduler.tools import Tools
+from shared.clock import utc_now
+from shared.errors import NotFound
+from shared.events.scheduler import Mode
+from shared.ids import new_id
+from shared.tokens import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    node_id: UUID
+    authorisation: Authorisation
+
+
+async def start(
+    tools: Tools, caller: Principal, instance_id: UUID, mode: Mode, answering: Answering[M]
+) -> M:
+    """Raises NotFound, IllegalMove, GpusTaken, HostSilent, RemoteRefusal, Unavailable."""
+
+    async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
+        node, instance = await _locked(session, caller, instance_id, reserved.node_id, Move.start)
+        await _take_gpus(session, node, instance, mode)
+        await _begin(session, tools, node, instance, mode, reserved.authorisation, caller.id)
+        return instance
+
+    return await _authorised(tools, caller, instance_id, Move.start, mode, answering, apply)
+
+
+async def restart(tools: Tools, caller: Principal, instance_id: UUID, answering: Answering[M]) -> M:
+    """Stops first; the new start begins, on the same GPUs, when the stop is proven. Raises
+    NotFound, IllegalMove, RemoteRefusal, Unavailable."""
+
+    async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
+        _, instance = await _locked(session, caller, instance_id, reserved.node_id, Move.restart)
+        await moving.move(
+            session, tools.signals, instance, State.stopping,
+            cause="restart", now=utc_now(), actor=caller.id,
+            stop_reason="user",
+            next_authorisation_id=reserved.authorisation.id,
+            next_price_per_hour=reserved.authorisation.price_per_hour,
+        )  # fmt: skip
+        return instance
+
+    return await _authorised(tools, caller, instance_id, Move.restart, None, answering, apply)
+
+
+async def _authorised(
+    tools: Tools,
+    caller: Principal,
+    instance_id: UUID,
+    wanted: Move,
+    mode: Mode | None,
+    answering: Answering[M],
+    apply: Callable[[AsyncSession, _Reserved], Awaitable[Instance]],
+) -> M:
+    async def reserve() -> _Reserved:
+        async with tools.database.transaction() as session:
+            instance = await rows.get_instance(session, instance_id, owner_id=caller.id)
+            _require(instance, wanted)
+            node = await host.find_node(session, instance.node_id)
+            if node is None or node.state != "online":
+                raise HostSilent
+            if mode == "gpu":
+                await _find_gpus(session, node, instance)
+        request = StartRequest(
+            new_id(), instance.id, instance.node_id, instance.gpu_count, mode or instance.mode
+        )
+        authorisation = await tools.market.authorise(request, token=caller.token)
+        return _Reserved(instance.node_id, authorisation)
+
+    async def give_back(session: AsyncSession, reserved: _Reserved) -> None:
+        await moving.abandon_start(
+            session,
+            instance_id=instance_id,
+            account_id=caller.id,
+            authorisation_id=reserved.authorisation.id,
+            reason="refused",
+        )
+
+    return await with_reserved(
+        tools.database, answering, reserve=reserve, apply=apply, give_back=give_back
+    )
+
+
+def _require(instance: Instance, wanted: Move) -> None:
+    state = State(instance.state)
+    if wanted not in MOVES[state]:
+        raise IllegalMove(state, wanted)
+
+
+async def _locked(
+    session: AsyncSession, caller: Principal, instance_id: UUID, node_id: UUID, wanted: Move
+) -> tuple[Node, Instance]:
+    """The node's lock first: whoever promises holds it."""
+    node = await host.find_node(session, node_id, lock=True)
+    if node is None:
+        raise NotFound
+    instance = await rows.get_instance(session, instance_id, owner_id=caller.id, lock=True)
+    _require(instance, wanted)
+    return node, instance
+
+
+async def _find_gpus(session: AsyncSession, node: Node, instance: Instance) -> Plan | None:
+    """None when it holds what it needs already. Raises GpusTaken, HostSilent, TooManyGpus."""
+    held = await host.devices_of(session, [instance.id])
+    if len(held.get(instance.id, [])) == instance.gpu_count:
+        return None
+    waiting = await rows.count_waiting(session, node.id)
+    answer = await plan_on(session, node, gpu_count=instance.gpu_count, waiting=waiting)
+    if isinstance(answer, Refusal):
+        if answer.may_wait:
+            raise GpusTaken(reason=answer.reason, choices=["wait", "cpu"])
+        raise refusal_error(answer)
+    return answer
+
+
+async def _take_gpus(session: AsyncSession, node: Node, instance: Instance, mode: Mode) -> None:
+    if mode == "gpu":
+        plan = await _find_gpus(session, node, instance)
+        if plan is not None:
+            await promise_plan(session, node, plan, instance.id, utc_now())
+
+
+async def _begin(
+    session: AsyncSession,
+    tools: Tools,
+    node: Node,
+    instance: Instance,
+    mode: Mode,
+    authorisation: Authorisation,
+    actor: UUID,
+) -> None:
+    now = utc_now()
+    await moving.move(
+        session, tools.signals, instance, State.starting,
+        cause="start", now=now, actor=actor,
+        mode=mode,
+        authorisation_id=authorisation.id,
+        price_per_hour=authorisation.price_per_hour,
+        start_token=new_id(),
+        start_ordered_at=now,
+        progress_at=now,
+        progress=None,
+        progress_mark="",
+        started_at=None,
+        stopped_at=None,
+        stop_reason=None,
+    )  # fmt: skip

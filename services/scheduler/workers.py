@@ -1,0 +1,29 @@
+"""What happens by itself: orders to agents, queues, deadlines, clearing."""
+
+from functools import partial
+
+from services.scheduler.ordering import Ordering
+from services.scheduler.placing import place_waiting
+from services.scheduler.sweeping import sweep
+from services.scheduler.tools import Tools
+from shared.outbox import forget_published
+from shared.worker import Worker
+
+CLEARING_S = 3600.0
+
+
+def workers(tools: Tools) -> list[Worker]:
+    settings, signals = tools.settings, tools.signals
+
+    async def clear() -> None:
+        async with tools.database.transaction() as session:
+            await forget_published(session)
+
+    orders = Ordering(tools).step
+    queue = partial(place_waiting, tools)
+    return [
+        Worker("scheduler.orders", settings.resend_s, orders, signals.orders),
+        Worker("scheduler.queue", settings.sweep_s, queue, signals.capacity),
+        Worker("scheduler.deadlines", settings.sweep_s, partial(sweep, tools)),
+        Worker("scheduler.clearing", CLEARING_S, clear),
+    ]
