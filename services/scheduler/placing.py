@@ -78,6 +78,9 @@ async def place_waiting(tools: Tools) -> None:
                 await _place_on(session, tools.signals, node_id)
         except (rows.Stale, host.PlacementStale) as stale:
             log.info("placement_stale", node_id=str(node_id), reason=str(stale))
+        except Exception:
+            # One host's trouble does not hold up the others' queues.
+            log.exception("queue_not_placed", node_id=str(node_id))
 
 
 async def _place_on(session: AsyncSession, signals: Signals, node_id: UUID) -> None:

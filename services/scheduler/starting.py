@@ -22,6 +22,7 @@ from shared.clock import utc_now
 from shared.errors import NotFound
 from shared.events.scheduler import Mode
 from shared.ids import new_id
+from shared.text import Text
 from shared.tokens import Principal
 
 
@@ -31,18 +32,29 @@ class _Reserved:
     authorisation: Authorisation
 
 
+@dataclass(frozen=True, slots=True)
+class StartOrder:
+    """waits: where its GPUs are taken, it queues for them instead of being refused."""
+
+    mode: Mode
+    waits: bool
+
+
 async def start(
-    tools: Tools, caller: Principal, instance_id: UUID, mode: Mode, answering: Answering[M]
+    tools: Tools, caller: Principal, instance_id: UUID, wanted: StartOrder, answering: Answering[M]
 ) -> M:
     """Raises NotFound, IllegalMove, GpusTaken, HostSilent, RemoteRefusal, Unavailable."""
 
     async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
         node, instance = await _locked(session, caller, instance_id, reserved.node_id, Move.start)
-        await _take_gpus(session, node, instance, mode)
-        await _begin(session, tools, node, instance, mode, reserved.authorisation, caller.id)
+        target, reason = await _take_gpus(session, node, instance, wanted)
+        await _begin(
+            session, tools, instance, wanted.mode, reserved.authorisation,
+            target=target, reason=reason, actor=caller.id,
+        )  # fmt: skip
         return instance
 
-    return await _authorised(tools, caller, instance_id, Move.start, mode, answering, apply)
+    return await _authorised(tools, caller, instance_id, Move.start, wanted, answering, apply)
 
 
 async def restart(tools: Tools, caller: Principal, instance_id: UUID, answering: Answering[M]) -> M:
@@ -68,7 +80,7 @@ async def _authorised(
     caller: Principal,
     instance_id: UUID,
     wanted: Move,
-    mode: Mode | None,
+    order: StartOrder | None,
     answering: Answering[M],
     apply: Callable[[AsyncSession, _Reserved], Awaitable[Instance]],
 ) -> M:
@@ -79,11 +91,10 @@ async def _authorised(
             node = await host.find_node(session, instance.node_id)
             if node is None or node.state != "online":
                 raise HostSilent
-            if mode == "gpu":
-                await _find_gpus(session, node, instance)
-        request = StartRequest(
-            new_id(), instance.id, instance.node_id, instance.gpu_count, mode or instance.mode
-        )
+            if order is not None and order.mode == "gpu":
+                await _find_gpus(session, node, instance, waits=order.waits)
+        mode = order.mode if order is not None else instance.mode
+        request = StartRequest(new_id(), instance.id, instance.node_id, instance.gpu_count, mode)
         authorisation = await tools.market.authorise(request, token=caller.token)
         return _Reserved(instance.node_id, authorisation)
 
@@ -119,40 +130,51 @@ async def _locked(
     return node, instance
 
 
-async def _find_gpus(session: AsyncSession, node: Node, instance: Instance) -> Plan | None:
-    """None when it holds what it needs already. Raises GpusTaken, HostSilent, TooManyGpus."""
+async def _find_gpus(
+    session: AsyncSession, node: Node, instance: Instance, *, waits: bool
+) -> Plan | Refusal | None:
+    """None when it holds what it needs already; a refusal only for one that waits. Raises
+    GpusTaken, HostSilent, TooManyGpus."""
     held = await host.devices_of(session, [instance.id])
     if len(held.get(instance.id, [])) == instance.gpu_count:
         return None
     waiting = await rows.count_waiting(session, node.id)
     answer = await plan_on(session, node, gpu_count=instance.gpu_count, waiting=waiting)
-    if isinstance(answer, Refusal):
-        if answer.may_wait:
-            raise GpusTaken(reason=answer.reason, choices=["wait", "cpu"])
-        raise refusal_error(answer)
-    return answer
+    if isinstance(answer, Plan) or (answer.may_wait and waits):
+        return answer
+    if answer.may_wait:
+        raise GpusTaken(reason=answer.reason, choices=["wait", "cpu"])
+    raise refusal_error(answer)
 
 
-async def _take_gpus(session: AsyncSession, node: Node, instance: Instance, mode: Mode) -> None:
-    if mode == "gpu":
-        plan = await _find_gpus(session, node, instance)
-        if plan is not None:
-            await promise_plan(session, node, plan, instance.id, utc_now())
+async def _take_gpus(
+    session: AsyncSession, node: Node, instance: Instance, wanted: StartOrder
+) -> tuple[State, Text | None]:
+    """Where the start leads, and why it waits."""
+    if wanted.mode == "gpu":
+        answer = await _find_gpus(session, node, instance, waits=wanted.waits)
+        if isinstance(answer, Refusal):
+            return State.queued, answer.reason
+        if answer is not None:
+            await promise_plan(session, node, answer, instance.id, utc_now())
+    return State.starting, None
 
 
 async def _begin(
     session: AsyncSession,
     tools: Tools,
-    node: Node,
     instance: Instance,
     mode: Mode,
     authorisation: Authorisation,
+    *,
+    target: State,
+    reason: Text | None,
     actor: UUID,
 ) -> None:
     now = utc_now()
     await moving.move(
-        session, tools.signals, instance, State.starting,
-        cause="start", now=now, actor=actor,
+        session, tools.signals, instance, target,
+        cause="start", now=now, actor=actor, reason=reason,
         mode=mode,
         authorisation_id=authorisation.id,
         price_per_hour=authorisation.price_per_hour,

@@ -74,12 +74,6 @@ async def release(
         return
     if state is State.queued:
         await _abandon(session, instance, "released")
-        await moving.move(
-            session, signals, instance, State.released, cause=cause, now=now, actor=actor,
-            reorders=False, authorisation_id=None, releasing_at=now, released_at=now,
-        )  # fmt: skip
-        await tell_release(session, instance)
-        return
     await _call_off_restart(session, instance, "released")
     if instance.save_image_id is not None:
         await tell_save_failed(session, instance, "released")
@@ -88,6 +82,7 @@ async def release(
         releasing_at=now, resume=None, save_image_id=None, save_reference=None,
         next_authorisation_id=None, next_price_per_hour=None, progress=None,
         stop_reason=instance.stop_reason or reason.value,
+        authorisation_id=None if state is State.queued else instance.authorisation_id,
     )  # fmt: skip
 
 

@@ -83,10 +83,11 @@ async def list_instance_events(
 async def start_instance(
     instance_id: UUID, body: StartWish, caller: Caller, tools: ToolsDep, answers: AnswersDep
 ) -> InstanceView:
-    """With GPUs (409 `gpus_taken` when they are not free) or in no-card mode. An hour's price is
-    held first."""
+    """With GPUs or in no-card mode. GPUs that are taken: 409 `gpus_taken` with the choices, or
+    with `wait` a place in the host's queue and a start by itself. An hour's price is held first."""
     kept = answers.kept(f"start_instance {instance_id}", body)
-    return await starting.start(tools, caller, instance_id, body.mode, kept)
+    wanted = starting.StartOrder(body.mode, body.wait)
+    return await starting.start(tools, caller, instance_id, wanted, kept)
 
 
 @router.post("/{instance_id}/restart", summary="Stop and start it", **policy(Policy.ACTIVE))

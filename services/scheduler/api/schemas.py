@@ -53,9 +53,10 @@ class NewInstance(_Input):
 
 
 class StartWish(_Input):
-    """mode: cpu starts without GPU, cheaply."""
+    """mode: cpu starts without GPU, cheaply. wait: where its GPUs are taken, queue for them."""
 
     mode: Mode
+    wait: bool = False
 
 
 class SaveWish(_Input):

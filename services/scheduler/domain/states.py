@@ -43,7 +43,7 @@ class StopReason(StrEnum):
 
 S = State
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    S.queued: frozenset({S.creating, S.stopped, S.released}),
+    S.queued: frozenset({S.creating, S.stopped, S.releasing}),
     S.creating: frozenset(
         {S.starting, S.running, S.stopping, S.stopped, S.failed, S.releasing, S.lost}
     ),
@@ -51,11 +51,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     S.running: frozenset({S.stopping, S.stopped, S.saving, S.releasing, S.lost}),
     # → starting: a restart, once the old container is proven stopped.
     S.stopping: frozenset({S.stopped, S.starting, S.releasing, S.lost}),
-    S.stopped: frozenset({S.starting, S.saving, S.releasing}),
+    S.stopped: frozenset({S.queued, S.starting, S.saving, S.releasing}),
     S.saving: frozenset({S.running, S.stopping, S.stopped, S.releasing, S.lost}),
     S.releasing: frozenset({S.released}),
     S.released: frozenset(),
-    S.failed: frozenset({S.starting, S.releasing}),
+    S.failed: frozenset({S.queued, S.starting, S.releasing}),
     S.lost: frozenset({S.running, S.stopped, S.releasing}),
 }
 
@@ -94,7 +94,8 @@ Want = Literal["running", "stopped", "absent"]
 
 # What the agent is told; None: it is told nothing of such an instance.
 _WANTS: Mapping[State, Want | None] = {
-    S.queued: None,
+    # Stopped, not None: one that waits to start again has its disks there.
+    S.queued: "stopped",
     S.creating: "running",
     S.starting: "running",
     S.running: "running",

@@ -13,7 +13,7 @@ from services.scheduler.domain.states import State
 from services.scheduler.models import HistoryEntry, Instance, SshKey
 from shared.errors import NotFound
 
-LIVE = tuple(s.value for s in State if s not in (State.queued, State.released))
+LIVE = tuple(s.value for s in State if s is not State.released)
 
 
 class Stale(RuntimeError):
@@ -89,7 +89,7 @@ async def waiting_on(session: AsyncSession, node_id: UUID) -> list[UUID]:
     statement = (
         select(Instance.id)
         .where(Instance.node_id == node_id, Instance.state == State.queued.value)
-        .order_by(Instance.created_at, Instance.id)
+        .order_by(Instance.start_ordered_at, Instance.id)
     )
     return list((await session.execute(statement)).scalars())
 

@@ -167,6 +167,36 @@ async def test_gpus_taken_meanwhile_refuse_the_start_and_name_the_choices(
     assert (await house.show(instance["id"]))["gpu_availability"] == "none"
 
 
+async def test_a_start_that_waits_begins_by_itself_when_gpus_come_back(
+    house: House, agent: Agent
+) -> None:
+    instance = await house.stopped(agent)
+    other = await house.running(agent, gpu_count=4)
+    waiting = await house.move(instance, "start", mode="gpu", wait=True)
+    assert waiting["status"] == "queued"
+    assert "需要 1 张，现有 0 张空闲" in waiting["status_reason"]
+    await agent.ordered(instance["id"], want="stopped")
+    await house.move(other, "stop")
+    await agent.stops(other["id"])
+    await house.until(instance["id"], "creating")
+    await agent.runs(instance["id"])
+    assert (await house.show(instance["id"]))["status"] == "running"
+
+
+async def test_releasing_one_that_waits_removes_the_disks_of_its_earlier_runs(
+    house: House, agent: Agent
+) -> None:
+    instance = await house.stopped(agent)
+    await house.rent(agent, gpu_count=4)
+    await house.move(instance, "start", mode="gpu", wait=True)
+    assert (await house.move(instance, "release"))["status"] == "releasing"
+    await house.facts.told(StartAbandoned)
+    await agent.ordered(instance["id"], want="absent")
+    await agent.sees(instance["id"], ObservedState.absent)
+    assert (await house.show(instance["id"]))["status"] == "released"
+    assert len(house.facts.of(InstanceStopped)) == 1
+
+
 async def test_a_restart_is_a_new_start_on_the_same_gpus_and_its_pause_is_not_billed(
     house: House, agent: Agent
 ) -> None:
