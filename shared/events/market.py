@@ -1,5 +1,6 @@
 """Facts that market tells."""
 
+from decimal import Decimal
 from typing import ClassVar
 from uuid import UUID
 
@@ -11,3 +12,39 @@ class WalletExhausted(Payload):
 
     type: ClassVar[str] = "market.wallet.exhausted"
     account_id: UUID
+
+
+class WalletCredited(Payload):
+    """An operator put money in. amount: 元. by: the operator."""
+
+    type: ClassVar[str] = "market.wallet.credited"
+    account_id: UUID
+    transaction_id: UUID
+    amount: Decimal
+    note: str
+    by: UUID
+
+
+class WalletCorrected(Payload):
+    """An operator took back what an earlier transaction did. amount: 元, signed, as the wallet
+    got it."""
+
+    type: ClassVar[str] = "market.wallet.corrected"
+    account_id: UUID
+    transaction_id: UUID
+    corrects_id: UUID
+    amount: Decimal
+    note: str
+    by: UUID
+
+
+class PriceChanged(Payload):
+    """What new starts on this model cost from now on, 元 an hour; running ones keep their price.
+    no_card_price_per_hour: None where the platform's default holds."""
+
+    type: ClassVar[str] = "market.price.changed"
+    model: str
+    list_price_per_hour: Decimal
+    price_per_hour: Decimal
+    no_card_price_per_hour: Decimal | None
+    by: UUID

@@ -1,0 +1,39 @@
+"""Composes the market."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.market import consumers
+from services.market.api import bills, internal, offers, prices, wallets
+from services.market.settings import MarketSettings
+from services.market.tools import Tools
+from services.market.workers import workers
+from shared.app import Runtime, create_service_app
+from shared.bus import Subscription
+from shared.tokens import KeySource
+from shared.worker import Worker
+
+ROUTERS = (offers.router, wallets.router, bills.router, prices.router, internal.router)
+
+
+def create_app(settings: MarketSettings, *, key_source: KeySource | None = None) -> FastAPI:
+    """key_source: where token keys come from; auth's key set unless given."""
+
+    async def setup(
+        app: FastAPI, runtime: Runtime
+    ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
+        tools = Tools(settings, runtime.database)
+        app.state.tools = tools
+        heard = (consumers.offers, consumers.runs, consumers.proofs, consumers.wallets)
+        return [subscription(runtime.database) for subscription in heard], workers(tools)
+
+    return create_service_app(
+        "market",
+        settings,
+        migrations=Path(__file__).parent / "migrations",
+        routers=ROUTERS,
+        setup=setup,
+        key_source=key_source,
+    )
