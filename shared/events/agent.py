@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events.envelope import Payload
 
@@ -166,10 +166,12 @@ class ImageWanted(_Part):
 
 
 class ImagesWanted(Payload):
-    """registry → the builder agent, on every change and every few seconds; complete."""
+    """registry → agents, on every change and every few seconds; complete. images: for those that
+    build, in their order. unwanted: references of deleted images, to be dropped by every host."""
 
     type: ClassVar[str] = "registry.images.wanted"
     images: list[ImageWanted]
+    unwanted: list[str] = Field(default_factory=list)
 
 
 class ImageReported(Payload):

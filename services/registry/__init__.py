@@ -1,0 +1,1 @@
+"""The image centre: system images from recipes, saved instances as images of their owners."""

@@ -1,0 +1,6 @@
+"""Alembic's entry."""
+
+from services.registry.models import Base
+from shared.migration import run_migrations
+
+run_migrations(Base.metadata)

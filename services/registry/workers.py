@@ -1,0 +1,39 @@
+"""What happens by itself: hosts are told, deadlines pass, old events are cleared."""
+
+from functools import partial
+
+import structlog
+
+from services.registry.building import fail_overdue, overdue
+from services.registry.tools import Tools
+from services.registry.wanting import tell_wanted
+from shared.outbox import forget_published
+from shared.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+CLEARING_S = 3600.0
+
+
+def workers(tools: Tools) -> list[Worker]:
+    settings = tools.settings
+
+    async def sweep() -> None:
+        async with tools.database.transaction() as session:
+            due = await overdue(session, tools)
+        for image_id in due:
+            try:
+                async with tools.database.transaction() as session:
+                    await fail_overdue(session, tools, image_id)
+            except Exception:
+                log.exception("sweep_item_failed", image_id=str(image_id))
+
+    async def clear() -> None:
+        async with tools.database.transaction() as session:
+            await forget_published(session)
+
+    return [
+        Worker("registry.wanted", settings.resend_s, partial(tell_wanted, tools), tools.wanted),
+        Worker("registry.deadlines", settings.sweep_s, sweep),
+        Worker("registry.clearing", CLEARING_S, clear),
+    ]
