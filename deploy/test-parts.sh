@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What the tests need beyond Python: OpenSSH's client, and a Docker Engine with a small image for
+# What the tests need beyond Python: OpenSSH's client, sshpass, and a Docker Engine with a small image for
 # the agent's tests. Where Docker cannot be had those tests skip and say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 need=()
 command -v ssh >/dev/null || need+=(openssh-client)
+command -v sshpass >/dev/null || need+=(sshpass)
 command -v debootstrap >/dev/null || need+=(debootstrap)
 if [ ${#need[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing ${need[*]} …"

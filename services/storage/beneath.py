@@ -29,22 +29,32 @@ class _OpenHow(ctypes.Structure):
     )
 
 
-@contextmanager
-def opened(root: int, names: tuple[str, ...], flags: int) -> Iterator[int]:
-    """root: descriptor of the folder that nothing may leave. Raises OSError: EXDEV or ELOOP where
-    a link leads out. Never blocks on a FIFO."""
+def open_beneath(root: int, names: tuple[str, ...], flags: int) -> int:
+    """A descriptor, the caller's to close. root: descriptor of the folder that nothing may leave.
+    Raises OSError: EXDEV or ELOOP where a link leads out. Never blocks on a FIFO."""
     path = os.fsencode("/".join(names) or ".")
-    flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    flags |= os.O_CLOEXEC
+    if not flags & os.O_PATH:  # which opens nothing, and takes no such flags
+        flags |= os.O_NONBLOCK | os.O_NOCTTY
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
     how = _OpenHow(flags, 0, resolve)
     for _ in range(_TRIES):
-        descriptor = _libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
+        descriptor: int = _libc.syscall(
+            _SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)
+        )
         # EAGAIN: a rename happened on the way, so the kernel could not be sure.
         if descriptor >= 0 or ctypes.get_errno() != errno.EAGAIN:
             break
     if descriptor < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return descriptor
+
+
+@contextmanager
+def opened(root: int, names: tuple[str, ...], flags: int) -> Iterator[int]:
+    """As `open_beneath`, closed at the end of the block."""
+    descriptor = open_beneath(root, names, flags)
     try:
         yield descriptor
     finally:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from services.storage.domain.path import parse
+from services.storage.domain.path import Names, parse
 from services.storage.quota import Volumes
-from services.storage.volume import Names, Volume
+from services.storage.volume import Volume
 from shared.policy import Caller
 
 

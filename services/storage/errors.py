@@ -44,6 +44,12 @@ class AlreadyThere(Conflict):
     )
 
 
+class NotEmpty(Conflict):
+    code = "not_empty"
+    title = Text("文件夹非空", "The folder is not empty")
+    detail = Text("{path} 中还有内容，请先清空。", "{path} has something in it. Empty it first.")
+
+
 class IntoItself(Conflict):
     code = "into_itself"
     title = Text("不能移入自身", "Not into itself")
@@ -57,6 +63,16 @@ class InsufficientQuota(DomainError):
     detail = Text(
         "已用 {used_bytes} 字节，配额 {quota_bytes} 字节。请删除文件或申请扩容。",
         "{used_bytes} of {quota_bytes} bytes are used. Delete files or ask for more room.",
+    )
+
+
+class TooManyFiles(DomainError):
+    code = "too_many_files"
+    status = 507
+    title = Text("网盘文件数已达上限", "Too many files on the net disk")
+    detail = Text(
+        "最多 {quota_files} 个文件和文件夹。请删除一些，或打包后上传。",
+        "At most {quota_files} files and folders. Delete some, or upload an archive.",
     )
 
 

@@ -8,19 +8,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.storage import repository
 from services.storage.api import files, usage
+from services.storage.clients.auth import AuthClient, HttpAuth
+from services.storage.entries import Usage
 from services.storage.quota import Volumes
 from services.storage.settings import StorageSettings
-from services.storage.volume import Usage
+from services.storage.sftp.door import SftpDoor
 from shared.app import Runtime, create_service_app
 from shared.bus import Subscription
 from shared.events import Envelope
-from shared.events.auth import AccountApproved
+from shared.events.auth import AccountApproved, AccountDisabled
 from shared.inbox import consume, on
 from shared.tokens import KeySource
 from shared.worker import Worker
 
 
-def create_app(settings: StorageSettings, *, key_source: KeySource | None = None) -> FastAPI:
+def create_app(
+    settings: StorageSettings,
+    *,
+    key_source: KeySource | None = None,
+    auth: AuthClient | None = None,
+) -> FastAPI:
+    """auth: over HTTP unless given."""
     quota = Usage(settings.default_quota_bytes, settings.default_quota_files)
 
     async def make_volume(
@@ -35,10 +43,22 @@ def create_app(settings: StorageSettings, *, key_source: KeySource | None = None
         volumes = Volumes(runtime.database, settings.root, quota)
         await volumes.forget_uploads()
         app.state.volumes = volumes
-        return (
-            [consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))],
-            [Worker("storage.count", settings.scan_interval_s, volumes.count_all)],
-        )
+        subscriptions = [
+            consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))
+        ]
+        workers = [Worker("storage.count", settings.scan_interval_s, volumes.count_all)]
+        if settings.sftp_port is not None:
+            door = SftpDoor(
+                settings, volumes, auth or HttpAuth(runtime.auth, runtime.service_token)
+            )
+            runtime.stack.push_async_callback(door.close)
+            await door.open()
+            app.state.sftp_door = door
+            subscriptions.append(
+                consume(runtime.database, "storage.sftp", on(AccountDisabled, door.when_disabled))
+            )
+            workers.append(Worker("storage.sftp", settings.sftp_check_s, door.check_accounts))
+        return subscriptions, workers
 
     return create_service_app(
         "storage",

@@ -1,20 +1,37 @@
 """Who has a volume, how much of it is used, and the promise of room to an upload."""
 
 import asyncio
+import time
+from collections import defaultdict, deque
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.storage import repository
-from services.storage.errors import InsufficientQuota
+from services.storage.entries import Usage
+from services.storage.errors import InsufficientQuota, TooManyFiles
 from services.storage.models import VolumeRow
-from services.storage.volume import Usage, Volume
+from services.storage.volume import Volume
 from shared.database import Database
 
 log = structlog.get_logger(__name__)
 
 STEP_BYTES = 16 << 20
+SMALL_STEP_BYTES = 1 << 20
+# Beyond any disk; larger numbers would not fit the database's columns.
+LARGEST_BYTES = 1 << 50
+COUNT_AGAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Debt:
+    account_id: UUID
+    reserved: int
+    used_bytes: int
+    used_files: int
 
 
 class Volumes:
@@ -24,6 +41,10 @@ class Volumes:
         self.database = database
         self._root = root
         self._quota = quota
+        self._counted_at: dict[UUID, float] = {}
+        # One count of an account at a time: two would each keep what the other found on top.
+        self._counting: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._debts: deque[_Debt] = deque()
 
     def of(self, account_id: UUID) -> Volume:
         return Volume(self._root / "volumes" / str(account_id))
@@ -42,11 +63,67 @@ class Volumes:
 
     async def count(self, account_id: UUID) -> None:
         await self.create(account_id)
-        usage = await asyncio.to_thread(self.of(account_id).measure)
+        async with self._counting[account_id]:
+            async with self.database.transaction() as session:
+                before = await repository.load(session, account_id)
+            usage = await asyncio.to_thread(self.of(account_id).measure)
+            async with self.database.transaction() as session:
+                await repository.record_count(session, account_id, usage, before=before)
+        self._counted_at[account_id] = time.monotonic()
+
+    async def count_again(self, account_id: UUID) -> bool:
+        """Before room is refused: files may have been deleted. False where that is only just
+        known, since counting a large disk costs seconds."""
+        if time.monotonic() - self._counted_at.get(account_id, -COUNT_AGAIN_S) < COUNT_AGAIN_S:
+            return False
+        self._counted_at[account_id] = time.monotonic()
+        await self.count(account_id)
+        return True
+
+    def expect_room(self, account_id: UUID) -> None:
+        """Something was deleted here: the next refusal counts again first."""
+        self._counted_at.pop(account_id, None)
+
+    async def claim_file(self, account_id: UUID) -> None:
+        """Room for one more file or folder. Raises TooManyFiles."""
+        row = await self._claim_file(account_id)
+        if row is not None and await self.count_again(account_id):
+            row = await self._claim_file(account_id)
+        if row is not None:
+            raise TooManyFiles(field="path", quota_files=row.quota_files)
+
+    async def _claim_file(self, account_id: UUID) -> VolumeRow | None:
+        """None when claimed, else the row that says why not."""
         async with self.database.transaction() as session:
-            await repository.record_count(session, account_id, usage)
+            if await repository.claim_file(session, account_id):
+                return None
+            return await repository.load(session, account_id)
+
+    async def settle(
+        self, account_id: UUID, *, reserved: int, used_bytes: int = 0, used_files: int = 0
+    ) -> None:
+        """A promise ends. With the database away it is remembered and ends later."""
+        debt = _Debt(account_id, reserved, used_bytes, used_files)
+        try:
+            await self._pay(debt)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("reservation_not_settled", account_id=str(account_id), error=repr(error))
+            self._debts.append(debt)
+
+    async def _pay(self, debt: "_Debt") -> None:
+        async with self.database.transaction() as session:
+            await repository.settle(
+                session,
+                debt.account_id,
+                reserved=debt.reserved,
+                used_bytes=debt.used_bytes,
+                used_files=debt.used_files,
+            )
 
     async def count_all(self) -> None:
+        while self._debts:
+            await self._pay(self._debts[0])
+            self._debts.popleft()
         async with self.database.transaction() as session:
             accounts = await repository.account_ids(session)
         for account_id in accounts:
@@ -96,12 +173,70 @@ class Reservation:
         )
 
     async def settle(self, *, used_bytes: int = 0, used_files: int = 0) -> None:
+        held, self._held = self._held, 0
+        await self._volumes.settle(
+            self._account_id, reserved=held, used_bytes=used_bytes, used_files=used_files
+        )
+
+
+class Growth:
+    """Room for a file that grows in place, promised in steps ahead of what is written.
+
+    What is written counts as used with the next step or at the end. Until then a count may see it
+    twice, so an account may be refused a few steps before its quota, never after it.
+    """
+
+    def __init__(self, volumes: Volumes, account_id: UUID) -> None:
+        self._volumes = volumes
+        self._account_id = account_id
+        self._written = 0
+        self.ahead = 0
+
+    async def cover(self, size_bytes: int) -> None:
+        """So many bytes may be written now. Raises InsufficientQuota."""
+        row = await self._promise(size_bytes)
+        if row is not None and await self._volumes.count_again(self._account_id):
+            row = await self._promise(size_bytes)
+        if row is None:
+            return
+        raise InsufficientQuota(
+            field="path",
+            used_bytes=row.used_bytes + row.reserved_bytes,
+            quota_bytes=row.quota_bytes,
+        )
+
+    async def _promise(self, size_bytes: int) -> VolumeRow | None:
+        """None when promised, else the row that says why not."""
+        missing = size_bytes - self.ahead
+        if missing <= 0:
+            return None
+        written = self._written
         async with self._volumes.database.transaction() as session:
             await repository.settle(
-                session,
-                self._account_id,
-                reserved=self._held,
-                used_bytes=used_bytes,
-                used_files=used_files,
+                session, self._account_id, reserved=written, used_bytes=written, used_files=0
             )
-        self._held = 0
+            promised = 0
+            for asked in (max(missing, STEP_BYTES), max(missing, SMALL_STEP_BYTES), missing):
+                if missing <= LARGEST_BYTES and await repository.grow(
+                    session, self._account_id, asked
+                ):
+                    promised = asked
+                    break
+            row = None if promised else await repository.load(session, self._account_id)
+        self._written -= written
+        self.ahead += promised
+        return row
+
+    def wrote(self, size_bytes: int) -> None:
+        """Out of what was promised."""
+        self.ahead -= size_bytes
+        self._written += size_bytes
+
+    async def settle(self) -> None:
+        """What was promised and not written is free again."""
+        written, ahead = self._written, self.ahead
+        self._written = self.ahead = 0
+        if written or ahead:
+            await self._volumes.settle(
+                self._account_id, reserved=written + ahead, used_bytes=written
+            )

@@ -6,8 +6,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.storage.entries import Usage
 from services.storage.models import VolumeRow
-from services.storage.volume import Usage
 
 
 async def ensure(session: AsyncSession, account_id: UUID, quota: Usage) -> None:
@@ -48,6 +48,33 @@ async def reserve(session: AsyncSession, account_id: UUID, size_bytes: int) -> b
     return (await session.execute(statement)).first() is not None
 
 
+async def claim_file(session: AsyncSession, account_id: UUID) -> bool:
+    """One more file or folder, unless there are as many as may be."""
+    v = VolumeRow
+    statement = (
+        update(v)
+        .where(v.account_id == account_id, v.used_files < v.quota_files)
+        .values(used_files=v.used_files + 1)
+        .returning(v.account_id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def grow(session: AsyncSession, account_id: UUID, size_bytes: int) -> bool:
+    """As `reserve`, for a file that is there already."""
+    v = VolumeRow
+    statement = (
+        update(v)
+        .where(
+            v.account_id == account_id,
+            v.used_bytes + v.reserved_bytes + size_bytes <= v.quota_bytes,
+        )
+        .values(reserved_bytes=v.reserved_bytes + size_bytes)
+        .returning(v.account_id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
 async def settle(
     session: AsyncSession, account_id: UUID, *, reserved: int, used_bytes: int, used_files: int
 ) -> None:
@@ -64,11 +91,22 @@ async def settle(
     )
 
 
-async def record_count(session: AsyncSession, account_id: UUID, usage: Usage) -> None:
+async def record_count(
+    session: AsyncSession, account_id: UUID, usage: Usage, *, before: VolumeRow
+) -> None:
+    """before: the row as it was when counting began; what was settled since may have been missed
+    by the count, so it stays on top."""
+    v = VolumeRow
+    since_bytes = v.used_bytes - before.used_bytes
+    since_files = v.used_files - before.used_files
     await session.execute(
-        update(VolumeRow)
-        .where(VolumeRow.account_id == account_id)
-        .values(used_bytes=usage.bytes, used_files=usage.files, counted_at=func.now())
+        update(v)
+        .where(v.account_id == account_id)
+        .values(
+            used_bytes=usage.bytes + func.greatest(since_bytes, 0),
+            used_files=usage.files + func.greatest(since_files, 0),
+            counted_at=func.now(),
+        )
     )
 
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+from services.storage.domain.path import Names
+from services.storage.entries import Entry
 from services.storage.errors import AlreadyThere, NoSuchFile
 from services.storage.quota import Reservation, Volumes
-from services.storage.volume import Entry, Names, Upload
+from services.storage.upload import Upload
 
 BLOCK_BYTES = 1 << 20
 

@@ -6,52 +6,76 @@ any name may be, or at any moment become, a link, a FIFO or a device.
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
-from services.storage.beneath import opened, rename_beneath
-from services.storage.domain.path import join
-from services.storage.errors import (
-    AlreadyThere,
-    BadPath,
-    DiskFull,
-    IntoItself,
-    LeadsOutside,
-    NoSuchFile,
-    WrongKind,
-)
-from shared.errors import DomainError
+from services.storage.beneath import open_beneath, opened, rename_beneath
+from services.storage.domain.path import Names, join
+from services.storage.entries import Entry, Kind, Usage, entry_of, kind_of, shown
+from services.storage.errors import IntoItself, NoSuchFile, NotEmpty, WrongKind
+from services.storage.refusals import refusals, refuse_root
+from services.storage.upload import Upload
 
-Names = tuple[str, ...]
-
-
-class Kind(StrEnum):
-    file = "file"
-    directory = "directory"
-    link = "link"
-    other = "other"
+CREATE_TRIES = 8
+FILE_MODE = 0o644
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    name: str
-    path: str
-    kind: Kind
-    size_bytes: int
-    modified_at: datetime
+class Access:
+    """How a file is opened. mode: of a file that is made."""
+
+    reads: bool = True
+    writes: bool = False
+    appends: bool = False
+    creates: bool = False
+    exclusive: bool = False
+    mode: int = FILE_MODE
+
+    @property
+    def flags(self) -> int:
+        way = os.O_RDWR if self.reads and self.writes else os.O_WRONLY
+        way = way if self.writes else os.O_RDONLY
+        return way | (os.O_APPEND if self.appends else 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    bytes: int
-    files: int
+class Changes:
+    """mode: permission bits alone. times_ns: of access and of change."""
+
+    mode: int | None = None
+    times_ns: tuple[int, int] | None = None
+
+
+class Listing:
+    """A folder being read in pieces, so that its size does not matter. Closed when dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._found = os.scandir(descriptor)
+
+    def take(self, count: int) -> list[tuple[str, os.stat_result]]:
+        """The next ones, links themselves; none at the end."""
+        taken: list[tuple[str, os.stat_result]] = []
+        for entry in self._found:
+            try:
+                taken.append((entry.name, entry.stat(follow_symlinks=False)))
+            except FileNotFoundError:
+                continue
+            if len(taken) == count:
+                break
+        return taken
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            self._found.close()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
 
 
 class Volume:
@@ -77,7 +101,7 @@ class Volume:
     def _folder(self, names: Names) -> Iterator[int]:
         """A folder to list or to change names in."""
         with (
-            _refusals(names),
+            refusals(names),
             self._root() as root,
             opened(root, names, os.O_RDONLY | os.O_DIRECTORY) as descriptor,
         ):
@@ -87,21 +111,84 @@ class Volume:
     def open(self, names: Names) -> Iterator[int]:
         """A regular file for reading. Raises NoSuchFile, WrongKind, LeadsOutside."""
         with (
-            _refusals(names),
+            refusals(names),
             self._root() as root,
             opened(root, names, os.O_RDONLY) as descriptor,
         ):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise WrongKind(path=join(names))
+                raise WrongKind(path=shown(join(names)))
             yield descriptor
+
+    def open_file(self, names: Names, access: Access) -> int:
+        """A regular file, made where `access` says so; its descriptor is the caller's to close.
+        Raises NoSuchFile, AlreadyThere, WrongKind, LeadsOutside."""
+        if access.creates:
+            refuse_root(names)
+        with refusals(names), self._root() as root:
+            descriptor = self._open_or_make(root, names, access)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+        raise WrongKind(path=shown(join(names)))
+
+    def _open_or_make(self, root: int, names: Names, access: Access) -> int:
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        for _ in range(CREATE_TRIES):
+            if not (access.creates and access.exclusive):
+                try:
+                    return open_beneath(root, names, access.flags)
+                except FileNotFoundError:
+                    if not access.creates:
+                        raise
+            with self._folder(names[:-1]) as parent, refusals(names):
+                try:
+                    made = os.open(names[-1], access.flags | flags, access.mode, dir_fd=parent)
+                except FileExistsError:
+                    if access.exclusive:
+                        raise
+                    continue
+                os.fsync(parent)
+                return made
+        # A link to nothing: neither there nor free to be made.
+        raise NoSuchFile(path=shown(join(names)))
+
+    def status(self, names: Names, *, follow: bool = False) -> os.stat_result:
+        """Of a link itself, or with `follow` of what it points to within the net disk."""
+        if follow or not names:
+            with refusals(names), self._root() as root, opened(root, names, os.O_PATH) as found:
+                return os.fstat(found)
+        with self._folder(names[:-1]) as parent, refusals(names):
+            return os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
 
     def entry(self, names: Names) -> Entry:
         """What stands at this path, a link itself and not what it points to."""
-        if not names:
-            with self._folder(()) as descriptor:
-                return _entry((), os.fstat(descriptor))
-        with self._folder(names[:-1]) as parent, _refusals(names):
-            return _entry(names, os.stat(names[-1], dir_fd=parent, follow_symlinks=False))
+        return entry_of(names, self.status(names))
+
+    def read_link(self, names: Names) -> str:
+        """What a link says, wherever it leads. Raises WrongKind."""
+        refuse_root(names)
+        with self._folder(names[:-1]) as parent, refusals(names):
+            status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if kind_of(status) is not Kind.link:
+                raise WrongKind(path=shown(join(names)))
+            return os.readlink(names[-1], dir_fd=parent)
+
+    def change(self, names: Names, changes: Changes) -> None:
+        """Of a file or a folder, never of the top. Raises WrongKind."""
+        refuse_root(names)
+        with (
+            refusals(names),
+            self._root() as root,
+            opened(root, names, os.O_RDONLY) as descriptor,
+        ):
+            if kind_of(os.fstat(descriptor)) not in (Kind.file, Kind.directory):
+                raise WrongKind(path=shown(join(names)))
+            apply_changes(descriptor, changes)
+
+    def scan(self, names: Names) -> Listing:
+        """Raises NoSuchFile, WrongKind, LeadsOutside."""
+        with refusals(names), self._root() as root:
+            return Listing(open_beneath(root, names, os.O_RDONLY | os.O_DIRECTORY))
 
     def list(self, names: Names, offset: int, limit: int) -> tuple[list[Entry], int]:
         """Folders first, then by name; one page and the total."""
@@ -114,57 +201,81 @@ class Volume:
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                entries.append(_entry((*names, name), status))
+                entries.append(entry_of((*names, name), status))
         return entries, len(order)
 
     def make_folder(self, names: Names) -> Entry:
         """Raises AlreadyThere, NoSuchFile when the parent is missing."""
-        _refuse_root(names)
-        with self._folder(names[:-1]) as parent, _refusals(names):
+        refuse_root(names)
+        with self._folder(names[:-1]) as parent, refusals(names):
             os.mkdir(names[-1], 0o755, dir_fd=parent)
             os.fsync(parent)
         return self.entry(names)
 
-    def new_upload(self) -> "Upload":
+    def new_upload(self) -> Upload:
         self.prepare()
         return Upload(self._uploads)
 
-    def put(self, upload: "Upload", names: Names, *, overwrite: bool) -> Entry:
+    def put(self, upload: Upload, names: Names, *, overwrite: bool) -> Entry:
         """The upload becomes the file at this path, whole and on disk, or nothing happens."""
-        _refuse_root(names)
+        refuse_root(names)
         os.fsync(upload.descriptor)
-        with self._folder(names[:-1]) as parent, _refusals(names), upload.folder() as uploads:
+        with self._folder(names[:-1]) as parent, refusals(names), upload.folder() as uploads:
             rename_beneath(uploads, upload.name, parent, names[-1], replace=overwrite)
             os.fsync(parent)
         return self.entry(names)
 
-    def move(self, source: Names, target: Names) -> Entry:
-        """Raises AlreadyThere, NoSuchFile, IntoItself."""
-        _refuse_root(source, "source")
-        _refuse_root(target, "target")
+    def move(self, source: Names, target: Names, *, replace: bool = False) -> Entry:
+        """Raises AlreadyThere unless `replace`, NoSuchFile, IntoItself."""
+        refuse_root(source, "source")
+        refuse_root(target, "target")
         if target[: len(source)] == source:
             raise IntoItself(field="target")
         with (
             self._folder(source[:-1]) as old,
             self._folder(target[:-1]) as new,
         ):
-            with _refusals(source):
+            with refusals(source):
                 os.stat(source[-1], dir_fd=old, follow_symlinks=False)
-            with _refusals(target):
-                rename_beneath(old, source[-1], new, target[-1], replace=False)
+            with refusals(target):
+                try:
+                    rename_beneath(old, source[-1], new, target[-1], replace=replace)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        raise IntoItself(field="target") from error
+                    raise
             os.fsync(new)
             os.fsync(old)
         return self.entry(target)
 
     def delete(self, names: Names) -> None:
         """A file, a link itself, or a folder with all in it; links inside are never followed."""
-        _refuse_root(names)
-        with self._folder(names[:-1]) as parent, _refusals(names):
+        refuse_root(names)
+        with self._folder(names[:-1]) as parent, refusals(names):
             status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 shutil.rmtree(names[-1], dir_fd=parent)
             else:
                 os.unlink(names[-1], dir_fd=parent)
+            os.fsync(parent)
+
+    def remove_file(self, names: Names) -> None:
+        """A file or a link itself. Raises WrongKind for a folder."""
+        refuse_root(names)
+        with self._folder(names[:-1]) as parent, refusals(names):
+            os.unlink(names[-1], dir_fd=parent)
+            os.fsync(parent)
+
+    def remove_folder(self, names: Names) -> None:
+        """An empty one. Raises NotEmpty, WrongKind for a file."""
+        refuse_root(names)
+        with self._folder(names[:-1]) as parent, refusals(names):
+            try:
+                os.rmdir(names[-1], dir_fd=parent)
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY:
+                    raise NotEmpty(path=shown(join(names))) from error
+                raise
             os.fsync(parent)
 
     def forget_uploads(self) -> None:
@@ -188,84 +299,8 @@ class Volume:
         return Usage(size, files)
 
 
-class Upload:
-    """A file in the making, where no tenant can reach it. Use as a context: what was not put in
-    its place is removed."""
-
-    def __init__(self, uploads: Path) -> None:
-        self._uploads = uploads
-        self.name = secrets.token_hex(16)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.descriptor = os.open(uploads / self.name, flags, 0o644)
-
-    @contextmanager
-    def folder(self) -> Iterator[int]:
-        descriptor = os.open(self._uploads, os.O_PATH | os.O_DIRECTORY)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def write(self, chunk: bytes) -> None:
-        """All of it. Raises DiskFull."""
-        view = memoryview(chunk)
-        with _refusals(()):
-            while view:
-                view = view[os.write(self.descriptor, view) :]
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-        (self._uploads / self.name).unlink(missing_ok=True)
-
-
-def _entry(names: Names, status: os.stat_result) -> Entry:
-    if stat.S_ISREG(status.st_mode):
-        kind = Kind.file
-    elif stat.S_ISDIR(status.st_mode):
-        kind = Kind.directory
-    else:
-        kind = Kind.link if stat.S_ISLNK(status.st_mode) else Kind.other
-    return Entry(
-        name=_shown(names[-1] if names else "/"),
-        path=_shown(join(names)),
-        kind=kind,
-        size_bytes=status.st_size if kind is Kind.file else 0,
-        modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
-    )
-
-
-def _shown(name: str) -> str:
-    """Names made in containers may be no UTF-8 at all."""
-    return os.fsencode(name).decode(errors="replace")
-
-
-def _refuse_root(names: Names, field: str = "path") -> None:
-    if not names:
-        raise BadPath(field=field)
-
-
-_REFUSAL_OF: dict[int, type[DomainError]] = {
-    errno.ENOENT: NoSuchFile,
-    errno.ENOTDIR: WrongKind,
-    errno.EISDIR: WrongKind,
-    errno.ENXIO: WrongKind,
-    errno.ENOTEMPTY: AlreadyThere,
-    errno.EEXIST: AlreadyThere,
-    errno.EXDEV: LeadsOutside,
-    errno.ELOOP: LeadsOutside,
-    errno.EINVAL: IntoItself,
-    errno.ENOSPC: DiskFull,
-    errno.EDQUOT: DiskFull,
-    errno.ENAMETOOLONG: BadPath,
-}
-
-
-@contextmanager
-def _refusals(names: Names) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        refusal = _REFUSAL_OF.get(error.errno or 0)
-        if refusal is None:
-            raise
-        raise refusal(path=join(names)) from error
+def apply_changes(descriptor: int, changes: Changes) -> None:
+    if changes.mode is not None:
+        os.fchmod(descriptor, changes.mode & 0o777)
+    if changes.times_ns is not None:
+        os.utime(descriptor, ns=changes.times_ns)

@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from services.storage.api.schemas import EntryView, Move, NewFolder
 from services.storage.deps import OwnVolume, Path, VolumesDep
 from services.storage.domain.byte_range import ByteRange, parse_range
-from services.storage.domain.path import parse
+from services.storage.domain.path import Names, parse
 from services.storage.uploading import receive_file
-from services.storage.volume import Names, Volume
+from services.storage.volume import Volume
 from shared.pagination import Page, Paging
 from shared.policy import Caller, Policy, policy
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.storage.volume import Kind
+from services.storage.entries import Kind
 
 
 class EntryView(BaseModel):

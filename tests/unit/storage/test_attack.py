@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from services.storage.domain.path import parse
+from services.storage.entries import Kind
 from services.storage.errors import LeadsOutside, NoSuchFile, WrongKind
-from services.storage.volume import Kind, Upload, Volume
+from services.storage.upload import Upload
+from services.storage.volume import Volume
 
 SECRET = b"host secret"
 

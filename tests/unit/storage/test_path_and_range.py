@@ -1,11 +1,13 @@
 """What a tenant may name, and which bytes a range means."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.storage.domain.byte_range import ByteRange, parse_range
-from services.storage.domain.path import join, parse
+from services.storage.domain.path import join, parse, parse_posix
 from services.storage.errors import BadPath, RangeNotSatisfiable
 
 
@@ -50,3 +52,31 @@ def test_a_range_of_ten_bytes(header: str | None, expected: ByteRange | None) ->
 def test_a_range_past_the_end_is_refused(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable):
         parse_range(header, 10)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        (b".", ()),
+        (b"", ()),
+        (b"/", ()),
+        (b"//a//b/", ("a", "b")),
+        (b"../../etc/passwd", ("etc", "passwd")),
+        (b"a/../b", ("b",)),
+        (b"/a/./b/..", ("a",)),
+    ],
+)
+def test_a_path_of_a_file_protocol_never_climbs_above_the_top(
+    path: bytes, names: tuple[str, ...]
+) -> None:
+    assert parse_posix(path) == names
+
+
+def test_bytes_that_are_no_utf8_keep_their_identity() -> None:
+    assert [os.fsencode(n) for n in parse_posix(b"\xff/\xfe")] == [b"\xff", b"\xfe"]
+
+
+@pytest.mark.parametrize("path", [b"a\0b", b"x" * 256, b"a/" * 4001])
+def test_a_path_that_no_disk_takes_is_refused(path: bytes) -> None:
+    with pytest.raises(BadPath):
+        parse_posix(path)

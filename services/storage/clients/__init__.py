@@ -1,0 +1,1 @@
+"""Other services, as storage needs them: a protocol, its HTTP form and its fake each."""
