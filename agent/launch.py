@@ -48,6 +48,7 @@ class Host:
     memory_bytes: int
     network: str
     publish_address: str
+    app_publish_address: str
     state_dir: Path
     run_dir: Path
     netdisk_root: Path
@@ -121,8 +122,8 @@ def host_config(order: DesiredInstance, host: Host) -> dict[str, JsonValue]:
     config: dict[str, JsonValue] = {
         "NetworkMode": host.network,
         "PortBindings": {
-            f"{SSH_PORT}/tcp": [_binding(host, order.ssh_port)],
-            f"{APP_PORT}/tcp": [_binding(host, order.app_port)],
+            f"{SSH_PORT}/tcp": [_binding(host.publish_address, order.ssh_port)],
+            f"{APP_PORT}/tcp": [_binding(host.app_publish_address, order.app_port)],
         },
         "Mounts": [
             _mount(host.run_folder(order.instance_id), "/run/chusuan", read_only=True),
@@ -164,8 +165,8 @@ def _environment(order: DesiredInstance, host: Host) -> list[str]:
     return ["NVIDIA_VISIBLE_DEVICES=void", f"CHUSUAN_SIMULATED_GPUS={count}"]
 
 
-def _binding(host: Host, port: int) -> JsonValue:
-    return {"HostIp": host.publish_address, "HostPort": str(port)}
+def _binding(address: str, port: int) -> JsonValue:
+    return {"HostIp": address, "HostPort": str(port)}
 
 
 def _mount(source: Path, target: str, *, read_only: bool = False) -> JsonValue:

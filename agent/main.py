@@ -134,6 +134,7 @@ def _host(settings: AgentSettings, machine: Machine, identity: Identity) -> Host
         memory_bytes=machine.memory_bytes,
         network=settings.network,
         publish_address=settings.publish_address,
+        app_publish_address=settings.app_publish_address,
         state_dir=settings.state_dir.resolve(),
         run_dir=settings.run_dir.resolve(),
         netdisk_root=settings.netdisk_root.resolve(),

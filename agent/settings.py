@@ -12,7 +12,8 @@ class AgentSettings(BaseSettings):
     netdisk_root: the mounted net disk, `volumes/<id>/files` and `public` in it.
     nodes_file: declares simulated hosts; hardware found by NVML goes before it.
     address: where users reach published ports; app_address: where the gateway does.
-    publish_address: the host address that ports are bound to.
+    publish_address: the host address that SSH ports are bound to; app_publish_address: the one
+    for apps, which the gateway alone reaches.
     deny_private_egress: containers may open no connection to private networks. Off by default,
     because image and package registries often live there.
     """
@@ -28,6 +29,7 @@ class AgentSettings(BaseSettings):
     address: str = "127.0.0.1"
     app_address: str = "127.0.0.1"
     publish_address: str = "0.0.0.0"  # noqa: S104  users reach their containers from outside
+    app_publish_address: str = "127.0.0.1"
     region: str = "default"
     port_first: int = 22000
     port_last: int = 22999

@@ -1,9 +1,10 @@
 """How long from the rent call to SSH's banner, beside bare `docker create` and `docker start`.
 
-Needs a running platform on this machine and the right to talk to its Docker Engine. The two are
-interleaved, so that what else the machine does falls on both. Prints one JSON object.
+Starts a platform of its own; needs this machine's Docker Engine. The two are interleaved, so that
+what else the machine does falls on both. Prints one JSON object.
 """
 
+import asyncio
 import json
 import os
 import secrets
@@ -11,7 +12,6 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any
 
 import httpx
 
-URL = os.environ.get("CHUSUAN_URL", "http://127.0.0.1:8080")
-HOME = Path(os.environ.get("CHUSUAN_HOME", "/var/lib/chusuan"))
+from tests.e2e.platform import RunningPlatform, system_image
+
 ROUNDS = int(os.environ.get("CHUSUAN_BENCH_ROUNDS", "20"))
 LIMIT_S = 120.0
 POLL_S = 0.005
@@ -31,7 +31,7 @@ def log_in(http: httpx.Client, username: str, password: str) -> dict[str, str]:
     return {"authorization": f"Bearer {answer.raise_for_status().json()['access_token']}"}
 
 
-def open_account(http: httpx.Client) -> None:
+def open_account(http: httpx.Client, operator_password: str) -> None:
     """A fresh account, approved and with money; `http` then acts for it."""
     username, password = f"bench{secrets.token_hex(4)}", secrets.token_urlsafe(16)
     person = {
@@ -39,19 +39,11 @@ def open_account(http: httpx.Client) -> None:
         "organisation": "bench", "purpose": "rent_to_ssh", "password": password,
     }  # fmt: skip
     account = http.post("/accounts", json=person).raise_for_status().json()["id"]
-    operator = log_in(http, "admin", (HOME / "operator-password").read_text().strip())
+    operator = log_in(http, "admin", operator_password)
     http.post(f"/accounts/{account}/approve", json={}, headers=operator).raise_for_status()
     credit = {"amount": "1000.00", "note": "bench"}
     http.post(f"/wallets/{account}/credits", json=credit, headers=operator).raise_for_status()
     http.headers.update(log_in(http, username, password))
-
-
-def minimal_image(http: httpx.Client) -> dict[str, Any]:
-    found = http.get("/images", params={"tab": "system", "name": "minimal"}).raise_for_status()
-    for image in found.json()["items"]:
-        if image["name"] == "minimal" and image["status"] == "ready":
-            return dict(image)
-    sys.exit("the image `minimal` is not ready yet: wait for it (chusuan images)")
 
 
 def answers_ssh(host: str, port: int) -> bool:
@@ -139,13 +131,12 @@ def throw_away_secrets() -> Path:
     return folder
 
 
-def main() -> None:
+def measure(url: str, operator_password: str, image: dict[str, Any]) -> None:
     folder = throw_away_secrets()
     ours, theirs = [], []
     try:
-        with httpx.Client(base_url=f"{URL}/api/v1", timeout=60, trust_env=False) as http:
-            open_account(http)
-            image = minimal_image(http)
+        with httpx.Client(base_url=f"{url}/api/v1", timeout=60, trust_env=False) as http:
+            open_account(http, operator_password)
             for _ in range(ROUNDS):
                 ours.append(rented(http, image["id"]))
                 theirs.append(bare(image["address"], folder))
@@ -162,5 +153,16 @@ def main() -> None:
     print(json.dumps(answer))
 
 
+async def main() -> None:
+    platform = RunningPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bench-")), ("minimal",))
+    try:
+        await platform.start()
+        image = await system_image(platform, "minimal")
+        password = (platform.home / "operator-password").read_text().strip()
+        await asyncio.to_thread(measure, platform.url, password, image)
+    finally:
+        await platform.clear()
+
+
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -111,11 +111,12 @@ def start(
     ctx: typer.Context,
     instance: InstanceName,
     no_card: Annotated[bool, typer.Option("--no-card", help="Without GPU, cheap.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Wait for GPUs that are taken.")] = False,
     wait: Wait = True,
     timeout: Timeout = 900,
 ) -> None:
     """Start a stopped instance."""
-    body = {"mode": "cpu" if no_card else "gpu"}
+    body: Json = {"mode": "cpu" if no_card else "gpu", "wait": queue}
     _move(desk_of(ctx), instance, "start", "running", wait=wait, timeout_s=timeout, body=body)
 
 

@@ -15,16 +15,45 @@ ROOMS = {
     "scheduler": "services.scheduler",
     "gateway": "gateway",
 }
+Port = Annotated[int, typer.Option(min=1, max=65535)]
 Home = Annotated[Path | None, typer.Option(help="The state folder; CHUSUAN_HOME says it too.")]
 
 
 def up(
     home: Home = None,
     address: Annotated[str, typer.Option(help="Where users reach this host.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    port: Port = 8080,
+    sftp_port: Port = 2022,
+    instance_ports: Annotated[
+        str, typer.Option(metavar="FIRST-LAST", help="What instances may publish.")
+    ] = "22000-22999",
+    nodes: Annotated[
+        Path | None, typer.Option(help="Simulated hosts, where the machine has no GPU.")
+    ] = None,
+    recipes: Annotated[Path | None, typer.Option(help="System images, a folder each.")] = None,
+    install: Annotated[bool, typer.Option(help="Install Docker where it is missing.")] = True,
 ) -> None:
     """Run the whole platform in this process, until Ctrl-C."""
-    importlib.import_module("cli.up.command").up(home, address, port)
+    command = importlib.import_module("cli.up.command")
+    first, last = _range(instance_ports)
+    options = command.PlatformOptions(
+        home=command.Home((home or command.default_home()).resolve()),
+        address=address,
+        port=port,
+        sftp_port=sftp_port,
+        port_first=first,
+        port_last=last,
+        **({} if nodes is None else {"nodes_file": nodes.resolve()}),
+        **({} if recipes is None else {"recipes": recipes.resolve()}),
+    )
+    command.up(options, install=install)
+
+
+def _range(words: str) -> tuple[int, int]:
+    first, _, last = words.partition("-")
+    if first.isdigit() and last.isdigit() and 1024 <= int(first) < int(last) <= 65535:
+        return int(first), int(last)
+    raise typer.BadParameter("two ports, as 22000-22999", param_hint="--instance-ports")
 
 
 def clean_state(home: Home = None) -> None:

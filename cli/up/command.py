@@ -14,26 +14,30 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from cli.up.docker import ensure_docker
 from cli.up.home import Home, default_home
-from cli.up.platform import Platform, PlatformOptions
+from cli.up.platform import StartFailed, running
+from cli.up.postgres import PostgresFailed
+from cli.up.wiring import PlatformOptions
 from shared.logging import configure_logging
 
 console = Console(highlight=False)
 
 
-def up(home: Path | None, address: str, port: int) -> None:
-    """Until Ctrl-C."""
-    place = Home((home or default_home()).resolve())
+def up(options: PlatformOptions, *, install: bool) -> None:
+    """Until Ctrl-C. install: whether a missing Docker Engine may be installed."""
+    place = options.home
     with _refusals():
         place.prepare()
-        _refuse_busy_port(address, port)
+        for port in (options.port, options.sftp_port):
+            _refuse_busy_port(options.address, port)
         log = (place.root / "platform.log").open("a")
     # Facts go to a file; the terminal stays with the person.
     sys.stderr = log
     configure_logging()
-    with _alone(place):
-        options = PlatformOptions(place, address, port)
-        uvloop.run(_run(options))
+    with _alone(place), _refusals():
+        missing = ensure_docker(install=install, log=place.root / "dockerd.log", say=_say)
+        uvloop.run(_run(options, missing))
 
 
 def clean_state(home: Path | None) -> None:
@@ -53,13 +57,20 @@ def clean_state(home: Path | None) -> None:
     console.print(f"Removed {place.root}.")
 
 
-async def _run(options: PlatformOptions) -> None:
+def _say(words: str) -> None:
+    console.print(f"· {words}", soft_wrap=True)
+
+
+async def _run(options: PlatformOptions, missing: str | None) -> None:
+    """missing: what keeps this machine from offering GPU hosts."""
     started = time.monotonic()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Platform(options, say=lambda words: console.print(f"· {words}")).running():
+    async with running(options, _say):
         _greet(options, time.monotonic() - started)
+        if missing is not None:
+            console.print(f"  [yellow]no GPU host[/yellow]  {missing}", soft_wrap=True)
         await stop.wait()
         console.print("\nStopping …")
     console.print("Stopped.")
@@ -70,7 +81,10 @@ def _greet(options: PlatformOptions, seconds: float) -> None:
     console.print(f"\nChusuan 楚算 is up after {seconds:.1f} s.")
     console.print(f"  API          {url}/api/v1", soft_wrap=True)
     console.print(f"  reference    {url}/api/docs", soft_wrap=True)
-    console.print(f"  operator     admin; password in {options.home.operator_password}")
+    console.print(f"  net disk     sftp -P {options.sftp_port} USERNAME@{options.address}")
+    console.print(
+        f"  operator     admin; password in {options.home.operator_password}", soft_wrap=True
+    )
     console.print(f"  state, log   {options.home.root}", soft_wrap=True)
     console.print("  next         .venv/bin/chusuan register   (README has the tour)")
     console.print("  Ctrl-C stops the platform; all state is kept.")
@@ -80,7 +94,7 @@ def _greet(options: PlatformOptions, seconds: float) -> None:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, PostgresFailed, StartFailed) as error:
         console.print(f"Cannot start: {error}")
         raise SystemExit(1) from error
 

@@ -1,11 +1,16 @@
 """The one folder in which the embedded platform keeps its state, and the secrets in it."""
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICES = ("auth", "storage")
+SERVICES = ("auth", "storage", "registry", "market", "scheduler")
+
+
+# A socket's whole path has 107 bytes at most; the longest here is sockets/scheduler.sock.
+ROOT_LENGTH = 80
 
 
 def default_home() -> Path:
@@ -25,6 +30,8 @@ class Home:
     root: Path
 
     def prepare(self) -> None:
+        if len(str(self.root)) > ROOT_LENGTH:
+            raise OSError(f"{self.root} is too long for its sockets: choose a shorter CHUSUAN_HOME")
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o711)
         for folder in (self.sockets, self.secrets, self.storage, self.agent, self.gateway):
@@ -59,6 +66,15 @@ class Home:
     @property
     def agent(self) -> Path:
         return self.root / "agent"
+
+    @property
+    def run(self) -> Path:
+        """What containers read at their start, secrets included: in memory where that can be."""
+        runtime = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+        if not runtime.is_absolute() or not runtime.is_dir():
+            return self.root / "run"
+        mark = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        return runtime / f"chusuan-{mark}"
 
     @property
     def gateway(self) -> Path:

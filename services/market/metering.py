@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.market.authorising import locked, move
+from services.market.authorising import UnknownAuthorisation, locked, move
 from services.market.booking import Reason, book, hold, secure
 from services.market.domain.authorisation import FINAL, AuthorisationState
 from services.market.domain.metering import (
@@ -68,8 +68,13 @@ async def note_stop(session: AsyncSession, authorisation_id: UUID, stopped_at: d
 
 
 async def note_abandoned(session: AsyncSession, authorisation_id: UUID) -> None:
-    """It never ran: the hold goes back. Raises UnknownAuthorisation."""
-    wallet, authorisation = await locked(session, authorisation_id)
+    """It never ran: the hold goes back, if there ever was one."""
+    try:
+        wallet, authorisation = await locked(session, authorisation_id)
+    except UnknownAuthorisation:
+        # The scheduler gives back what it was about to ask for, too.
+        log.info("abandoned_unasked", authorisation_id=str(authorisation_id))
+        return None
     if authorisation.started_at is not None:
         return _contradicted(authorisation, "abandoned after it started: its stop will settle it")
     if authorisation.state in FINAL:

@@ -1,7 +1,7 @@
 """One effect and one answer for a request that must ask other services first.
 
-Network calls happen with no transaction open; what they reserved is given back when the effect
-is refused. After an unknown commit it is not: market's hold and registry's row end by themselves.
+Network calls happen with no transaction open. What they reserve is on record first (`reserving`):
+used with the effect, given back when it is refused, and after a crash found again by its key.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,11 +12,13 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler.models import Instance
+from services.scheduler import reserving
+from services.scheduler.models import Instance, Reservation
 from services.scheduler.repository.instances import Stale
 from services.scheduler.repository.nodes import PlacementStale
+from services.scheduler.repository.reservations import take
 from shared.database import Database
-from shared.errors import DomainError
+from shared.errors import DomainError, Unavailable
 from shared.idempotency import once
 
 M = TypeVar("M", bound=BaseModel)
@@ -37,41 +39,56 @@ class Answering(Generic[M]):
     view: Callable[[AsyncSession, Instance], Awaitable[M]]
 
 
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """check: raises when the request is refused anyway, before anything is asked of others.
+    ask: of another service, under the reservation's id; it may be asked the same twice.
+    apply: the effect with what they answered. instance_id: None where it is yet to be."""
+
+    kind: str
+    instance_id: UUID | None
+    check: Callable[[AsyncSession], Awaitable[None]]
+    ask: Callable[[Reservation], Awaitable[R]]
+    apply: Callable[[AsyncSession, Reservation, R], Awaitable[Instance]]
+
+
 class _NotYet(Exception):
     """No answer is kept under the key."""
 
 
-async def with_reserved(
-    database: Database,
-    answering: Answering[M],
-    *,
-    reserve: Callable[[], Awaitable[R]],
-    apply: Callable[[AsyncSession, R], Awaitable[Instance]],
-    give_back: Callable[[AsyncSession, R], Awaitable[None]],
-) -> M:
+async def with_reserved(database: Database, answering: Answering[M], work: Work[R]) -> M:
+    """Raises what the parts of `work` raise; Unavailable when the request took so long that its
+    reservation was given back meanwhile."""
     if answering.key is not None:
         try:
             return await _once(database, answering, _not_yet)
         except _NotYet:
             pass
-    reserved = await reserve()
-    used = False
+    async with database.transaction() as session:
+        await work.check(session)
+    reservation = await reserving.reserve(
+        database,
+        kind=work.kind,
+        owner_id=answering.owner_id,
+        operation=answering.operation,
+        key=answering.key,
+        instance_id=work.instance_id,
+    )
 
     async def effect(session: AsyncSession) -> Instance:
-        nonlocal used
-        used = True
-        return await apply(session, reserved)
+        if not await take(session, reservation.id):
+            raise Unavailable
+        return await work.apply(session, reservation, reserved)
 
     try:
-        answer = await _retried(database, answering, effect)
-    except DomainError:
-        used = False
-        raise
-    finally:
-        if not used:
+        reserved = await work.ask(reservation)
+        return await _retried(database, answering, effect)
+    except DomainError as refusal:
+        # Unavailable: the outcome is unknown, and the same request may come again.
+        if not isinstance(refusal, Unavailable):
             async with database.transaction() as session:
-                await give_back(session, reserved)
-    return answer
+                await reserving.give_back(session, reservation)
+        raise
 
 
 async def _retried(

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Numeric,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
@@ -170,6 +171,26 @@ class Promise(Base, kw_only=True):
     instance_id: Mapped[UUID] = mapped_column(ForeignKey("instances.id"), primary_key=True)
     milli: Mapped[int]
     promised_at: Mapped[datetime]
+
+
+class Reservation(Base, kw_only=True):
+    """Something asked of another service for a request that has no answer yet.
+
+    id: of the authorisation or the image. request: operation and idempotency key."""
+
+    __tablename__ = "reservations"
+    __table_args__ = (
+        CheckConstraint("kind IN ('start', 'image')", name="kind"),
+        UniqueConstraint("owner_id", "request"),
+        Index(None, "made_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    owner_id: Mapped[UUID]
+    request: Mapped[str]
+    instance_id: Mapped[UUID]
+    made_at: Mapped[datetime]
 
 
 class Port(Base, kw_only=True):

@@ -6,14 +6,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler import moving
 from services.scheduler.domain.placement import availability
 from services.scheduler.domain.states import State
 from services.scheduler.models import Gpu, HistoryEntry, Instance, Node
 from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
-from shared.clock import utc_now
 from shared.errors import NotFound
+from shared.events.scheduler import CredentialsRead
+from shared.outbox import emit
 from shared.pagination import PageRequest, fetch_page
 from shared.tokens import Principal
 
@@ -71,11 +71,10 @@ async def read_instance(session: AsyncSession, instance_id: UUID, owner_id: UUID
 
 
 async def read_credentials(session: AsyncSession, instance_id: UUID, owner_id: UUID) -> Instance:
-    """Who read them, and when, stays in the history. Raises NotFound."""
+    """Who read them, and when, is told to the audit trail. Raises NotFound."""
     found = await rows.get_instance(session, instance_id, owner_id=owner_id)
-    moving.record(
-        session, found, State(found.state), cause="credentials_read", now=utc_now(), actor=owner_id
-    )
+    told = CredentialsRead(instance_id=found.id, account_id=found.account_id)
+    await emit(session, told, subject=found.id, actor=owner_id)
     return found
 
 

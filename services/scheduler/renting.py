@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler import moving
-from services.scheduler.calling_out import Answering, M, with_reserved
+from services.scheduler.calling_out import Answering, M, Work, with_reserved
 from services.scheduler.clients.market import Authorisation, StartRequest
 from services.scheduler.clients.registry import Image
 from services.scheduler.credentials import Secrets, make_secrets
@@ -22,10 +22,11 @@ from services.scheduler.errors import (
     OfferNotFound,
     TooManyGpus,
 )
-from services.scheduler.models import Instance, Node
+from services.scheduler.models import Instance, Node, Reservation
 from services.scheduler.placing import plan_on, promise_plan
 from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
+from services.scheduler.reserving import START
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 from shared.ids import new_id
@@ -47,7 +48,6 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Reserved:
-    instance_id: UUID
     image: Image
     authorisation: Authorisation
     secrets: Secrets
@@ -57,31 +57,27 @@ async def rent(tools: Tools, caller: Principal, wish: Wish, answering: Answering
     """Raises OfferNotFound, HostSilent, TooManyGpus, ImageNotReady, ImageTooNew, NoPortsLeft,
     RemoteRefusal, Unavailable. Without free GPUs it waits in the host's queue."""
 
-    async def reserve() -> _Reserved:
-        image = await tools.registry.get_image(wish.image_id, token=caller.token)
-        if image.status != "ready":
-            raise ImageNotReady(field="image_id", image_status=image.status)
-        async with tools.database.transaction() as session:
-            await _check(session, wish, image)
-        instance_id = new_id()
-        start = StartRequest(new_id(), instance_id, wish.offer_id, wish.gpu_count, "gpu")
-        authorisation = await tools.market.authorise(start, token=caller.token)
-        return _Reserved(instance_id, image, authorisation, make_secrets())
+    image = await tools.registry.get_image(wish.image_id, token=caller.token)
+    if image.status != "ready":
+        raise ImageNotReady(field="image_id", image_status=image.status)
 
-    async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
-        return await _create(session, tools, caller.id, wish, reserved)
+    async def check(session: AsyncSession) -> None:
+        await _check(session, wish, image)
 
-    async def give_back(session: AsyncSession, reserved: _Reserved) -> None:
-        await moving.abandon_start(
-            session,
-            instance_id=reserved.instance_id,
-            account_id=caller.id,
-            authorisation_id=reserved.authorisation.id,
-            reason="refused",
+    async def ask(reservation: Reservation) -> _Reserved:
+        start = StartRequest(
+            reservation.id, reservation.instance_id, wish.offer_id, wish.gpu_count, "gpu"
         )
+        authorisation = await tools.market.authorise(start, token=caller.token)
+        return _Reserved(image, authorisation, make_secrets())
+
+    async def apply(
+        session: AsyncSession, reservation: Reservation, reserved: _Reserved
+    ) -> Instance:
+        return await _create(session, tools, caller.id, wish, reservation.instance_id, reserved)
 
     return await with_reserved(
-        tools.database, answering, reserve=reserve, apply=apply, give_back=give_back
+        tools.database, answering, Work(START, None, check=check, ask=ask, apply=apply)
     )
 
 
@@ -115,18 +111,25 @@ def refusal_error(refusal: Refusal) -> HostSilent | ImageTooNew | TooManyGpus:
 
 
 async def _create(
-    session: AsyncSession, tools: Tools, owner_id: UUID, wish: Wish, reserved: _Reserved
+    session: AsyncSession,
+    tools: Tools,
+    owner_id: UUID,
+    wish: Wish,
+    instance_id: UUID,
+    reserved: _Reserved,
 ) -> Instance:
     now = utc_now()
     node = await host.find_node(session, wish.offer_id, lock=True)
     if node is None:
         raise OfferNotFound(field="offer_id")
     plan = await _plan(session, node, wish, reserved.image)
-    ports = await host.take_ports(session, node, reserved.instance_id, 2)
+    ports = await host.take_ports(session, node, instance_id, 2)
     if ports is None:
         raise NoPortsLeft(field="offer_id")
     share = _share(node, wish, await _device_count(session, node))
-    instance = _new_instance(owner_id, wish, reserved, ports=ports, share=share, now=now)
+    instance = _new_instance(
+        instance_id, owner_id, wish, reserved, ports=ports, share=share, now=now
+    )
     if isinstance(plan, Refusal):
         instance.state = State.queued.value
         instance.status_reason = moving.words(plan.reason)
@@ -151,6 +154,7 @@ def _share(node: Node, wish: Wish, device_count: int) -> tuple[float, int]:
 
 
 def _new_instance(
+    instance_id: UUID,
     owner_id: UUID,
     wish: Wish,
     reserved: _Reserved,
@@ -161,7 +165,7 @@ def _new_instance(
 ) -> Instance:
     image, secrets = reserved.image, reserved.secrets
     return Instance(
-        id=reserved.instance_id,
+        id=instance_id,
         account_id=owner_id,
         node_id=wish.offer_id,
         name=wish.name,

@@ -8,6 +8,7 @@ class SchedulerSettings(ServiceSettings):
     start_timeout_s: a start without any progress for so long has failed.
     silent_after_s: a node that says nothing for so long is silent.
     retention_s: a stopped instance is released after it.
+    reservation_lives_s: what was reserved for a request that never came back is given back then.
     resend_s: all orders are told again this often.
     usage_proof_s: how often a node's running instances are proven for billing.
     """
@@ -17,6 +18,7 @@ class SchedulerSettings(ServiceSettings):
     start_timeout_s: float = 900.0
     silent_after_s: float = 30.0
     retention_s: float = 15 * 86400.0
+    reservation_lives_s: float = 300.0
     resend_s: float = 5.0
     sweep_s: float = 5.0
     usage_proof_s: float = 30.0

@@ -7,16 +7,17 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler import moving
-from services.scheduler.calling_out import Answering, M, with_reserved
+from services.scheduler.calling_out import Answering, M, Work, with_reserved
 from services.scheduler.clients.market import Authorisation, StartRequest
 from services.scheduler.domain.placement import Plan, Refusal
 from services.scheduler.domain.states import MOVES, Move, State
 from services.scheduler.errors import GpusTaken, HostSilent, IllegalMove
-from services.scheduler.models import Instance, Node
+from services.scheduler.models import Instance, Node, Reservation
 from services.scheduler.placing import plan_on, promise_plan
 from services.scheduler.renting import refusal_error
 from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
+from services.scheduler.reserving import START
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 from shared.errors import NotFound
@@ -27,12 +28,6 @@ from shared.tokens import Principal
 
 
 @dataclass(frozen=True, slots=True)
-class _Reserved:
-    node_id: UUID
-    authorisation: Authorisation
-
-
-@dataclass(frozen=True, slots=True)
 class StartOrder:
     """waits: where its GPUs are taken, it queues for them instead of being refused."""
 
@@ -40,76 +35,92 @@ class StartOrder:
     waits: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the request was paid for: a host and a shape that never change."""
+
+    node_id: UUID
+    gpu_count: int
+    mode: str
+
+
+Effect = Callable[[AsyncSession, Node, Instance, Authorisation], Awaitable[None]]
+
+
 async def start(
     tools: Tools, caller: Principal, instance_id: UUID, wanted: StartOrder, answering: Answering[M]
 ) -> M:
     """Raises NotFound, IllegalMove, GpusTaken, HostSilent, RemoteRefusal, Unavailable."""
 
-    async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
-        node, instance = await _locked(session, caller, instance_id, reserved.node_id, Move.start)
+    async def effect(
+        session: AsyncSession, node: Node, instance: Instance, authorisation: Authorisation
+    ) -> None:
         target, reason = await _take_gpus(session, node, instance, wanted)
         await _begin(
-            session, tools, instance, wanted.mode, reserved.authorisation,
+            session, tools, instance, wanted.mode, authorisation,
             target=target, reason=reason, actor=caller.id,
         )  # fmt: skip
-        return instance
 
-    return await _authorised(tools, caller, instance_id, Move.start, wanted, answering, apply)
+    return await _authorised(tools, caller, instance_id, Move.start, wanted, answering, effect)
 
 
 async def restart(tools: Tools, caller: Principal, instance_id: UUID, answering: Answering[M]) -> M:
     """Stops first; the new start begins, on the same GPUs, when the stop is proven. Raises
     NotFound, IllegalMove, RemoteRefusal, Unavailable."""
 
-    async def apply(session: AsyncSession, reserved: _Reserved) -> Instance:
-        _, instance = await _locked(session, caller, instance_id, reserved.node_id, Move.restart)
+    async def effect(
+        session: AsyncSession, _: Node, instance: Instance, authorisation: Authorisation
+    ) -> None:
         await moving.move(
             session, tools.signals, instance, State.stopping,
             cause="restart", now=utc_now(), actor=caller.id,
             stop_reason="user",
-            next_authorisation_id=reserved.authorisation.id,
-            next_price_per_hour=reserved.authorisation.price_per_hour,
+            next_authorisation_id=authorisation.id,
+            next_price_per_hour=authorisation.price_per_hour,
         )  # fmt: skip
-        return instance
 
-    return await _authorised(tools, caller, instance_id, Move.restart, None, answering, apply)
+    return await _authorised(tools, caller, instance_id, Move.restart, None, answering, effect)
 
 
 async def _authorised(
     tools: Tools,
     caller: Principal,
     instance_id: UUID,
-    wanted: Move,
+    move: Move,
     order: StartOrder | None,
     answering: Answering[M],
-    apply: Callable[[AsyncSession, _Reserved], Awaitable[Instance]],
+    effect: Effect,
 ) -> M:
-    async def reserve() -> _Reserved:
-        async with tools.database.transaction() as session:
-            instance = await rows.get_instance(session, instance_id, owner_id=caller.id)
-            _require(instance, wanted)
-            node = await host.find_node(session, instance.node_id)
-            if node is None or node.state != "online":
-                raise HostSilent
-            if order is not None and order.mode == "gpu":
-                await _find_gpus(session, node, instance, waits=order.waits)
+    """order: None for a restart, which keeps its mode and its GPUs."""
+    found: _Found
+
+    async def check(session: AsyncSession) -> None:
+        nonlocal found
+        instance = await rows.get_instance(session, instance_id, owner_id=caller.id)
+        _require(instance, move)
+        node = await host.find_node(session, instance.node_id)
+        if node is None or node.state != "online":
+            raise HostSilent
+        if order is not None and order.mode == "gpu":
+            await _find_gpus(session, node, instance, waits=order.waits)
         mode = order.mode if order is not None else instance.mode
-        request = StartRequest(new_id(), instance.id, instance.node_id, instance.gpu_count, mode)
-        authorisation = await tools.market.authorise(request, token=caller.token)
-        return _Reserved(instance.node_id, authorisation)
+        found = _Found(instance.node_id, instance.gpu_count, mode)
 
-    async def give_back(session: AsyncSession, reserved: _Reserved) -> None:
-        await moving.abandon_start(
-            session,
-            instance_id=instance_id,
-            account_id=caller.id,
-            authorisation_id=reserved.authorisation.id,
-            reason="refused",
+    async def ask(reservation: Reservation) -> Authorisation:
+        request = StartRequest(
+            reservation.id, instance_id, found.node_id, found.gpu_count, found.mode
         )
+        return await tools.market.authorise(request, token=caller.token)
 
-    return await with_reserved(
-        tools.database, answering, reserve=reserve, apply=apply, give_back=give_back
-    )
+    async def apply(
+        session: AsyncSession, _: Reservation, authorisation: Authorisation
+    ) -> Instance:
+        node, instance = await _locked(session, caller, instance_id, found.node_id, move)
+        await effect(session, node, instance, authorisation)
+        return instance
+
+    work = Work(START, instance_id, check=check, ask=ask, apply=apply)
+    return await with_reserved(tools.database, answering, work)
 
 
 def _require(instance: Instance, wanted: Move) -> None:

@@ -4,12 +4,14 @@ from functools import partial
 
 from services.scheduler.ordering import Ordering
 from services.scheduler.placing import place_waiting
+from services.scheduler.reserving import give_back_forgotten
 from services.scheduler.sweeping import sweep
 from services.scheduler.tools import Tools
 from shared.outbox import forget_published
 from shared.worker import Worker
 
 CLEARING_S = 3600.0
+RESERVATIONS_S = 30.0
 
 
 def workers(tools: Tools) -> list[Worker]:
@@ -25,5 +27,6 @@ def workers(tools: Tools) -> list[Worker]:
         Worker("scheduler.orders", settings.resend_s, orders, signals.orders),
         Worker("scheduler.queue", settings.sweep_s, queue, signals.capacity),
         Worker("scheduler.deadlines", settings.sweep_s, partial(sweep, tools)),
+        Worker("scheduler.reservations", RESERVATIONS_S, partial(give_back_forgotten, tools)),
         Worker("scheduler.clearing", CLEARING_S, clear),
     ]

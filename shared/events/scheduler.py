@@ -73,6 +73,14 @@ class InstanceReleased(Payload):
     account_id: UUID
 
 
+class CredentialsRead(Payload):
+    """Somebody was shown an instance's password and app token; the envelope names the actor."""
+
+    type: ClassVar[str] = "scheduler.instance.credentials_read"
+    instance_id: UUID
+    account_id: UUID
+
+
 class UsageProven(Payload):
     """These authorisations' instances were seen running until `until`, by the agent's report."""
 

@@ -1,14 +1,16 @@
 """Every route × every kind of caller, generated from the joined OpenAPI document."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import RunningPlatform
-from tests.e2e.people import Person, approved, log_in, register
+from tests.e2e.doors import rent
+from tests.e2e.people import Json, Person, approved, register
+from tests.e2e.platform import RunningPlatform
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -48,14 +50,6 @@ def routes(document: dict[str, Any]) -> Iterator[Route]:
         for method in METHODS:
             if method in operations:
                 yield Route(method, path, operations[method].get("x-policy", "none"))
-
-
-@pytest.fixture(scope="module")
-async def operator(platform: RunningPlatform) -> AsyncIterator[Person]:
-    password = (platform.home / "operator-password").read_text().strip()
-    person = await log_in(platform.url, "admin", password)
-    yield person
-    await person.http.aclose()
 
 
 def test_every_route_states_a_policy(document: dict[str, Any]) -> None:
@@ -102,6 +96,65 @@ async def test_a_user_is_refused_wherever_an_operator_is_needed(
                 passed.append((str(route), answer.status_code))
     await user.http.aclose()
     assert passed == []
+
+
+# What a route needs before it looks at whose object it is.
+BODIES: dict[str, Json] = {
+    "/api/v1/instances/{instance_id}/start": {"mode": "cpu"},
+    "/api/v1/instances/{instance_id}/save": {"name": "theirs"},
+    "/api/v1/images/{image_id}": {"name": "theirs"},
+}
+
+
+@pytest.fixture(scope="module")
+async def belongings(user: Person, key: Path, image: Json) -> dict[str, str]:
+    """One of everything that a user can own, by the placeholder that names it."""
+    instance = await user.instance_in((await rent(user, image))["id"], "running")
+    saved = f"mine-{instance['short_name']}"
+    await user.post(f"/instances/{instance['id']}/save", {"name": saved})
+    await user.instance_in(instance["id"], "running")
+    return {
+        "instance_id": instance["id"],
+        "image_id": (await user.get("/images", tab="mine", name=saved))["items"][0]["id"],
+        "key_id": (await user.get("/ssh-keys"))["items"][0]["id"],
+        "session_id": (await user.get("/sessions"))["items"][0]["id"],
+        "app": "jupyterlab",
+    }
+
+
+@pytest.mark.docker
+async def test_another_user_reaches_no_object_of_mine_by_any_route(
+    platform: RunningPlatform,
+    operator: Person,
+    user: Person,
+    document: dict[str, Any],
+    belongings: dict[str, str],
+) -> None:
+    stranger = await approved(platform.url, operator)
+    before = await everything_of(user, belongings)
+    tried, reached = 0, []
+    for route in routes(document):
+        if route.policy != "active" or "{" not in route.path:
+            continue
+        path = route.path.format(**belongings)
+        body = BODIES.get(route.path, {}) if route.method != "get" else None
+        answer = await stranger.http.request(route.method, path, json=body)
+        tried += 1
+        if answer.status_code not in (403, 404):
+            reached.append((str(route), answer.status_code, answer.text[:200]))
+    await stranger.http.aclose()
+    assert reached == []
+    assert tried >= 12
+    assert await everything_of(user, belongings) == before
+
+
+async def everything_of(user: Person, belongings: dict[str, str]) -> list[Any]:
+    return [
+        await user.get(f"/instances/{belongings['instance_id']}"),
+        await user.get(f"/images/{belongings['image_id']}"),
+        await user.get("/ssh-keys"),
+        [session["id"] for session in (await user.get("/sessions"))["items"]],
+    ]
 
 
 async def test_internal_routes_are_not_reachable_from_outside(platform: RunningPlatform) -> None:

@@ -2,8 +2,8 @@
 
 import hashlib
 
-from tests.e2e.conftest import RunningPlatform
 from tests.e2e.people import log_in, register
+from tests.e2e.platform import RunningPlatform
 
 CONTENT = b"lung nodule\n" * 100_000
 

@@ -7,8 +7,8 @@ import sys
 import httpx
 import pytest
 
-from tests.e2e.conftest import RunningPlatform
 from tests.e2e.people import approved, log_in
+from tests.e2e.platform import RunningPlatform
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -1,84 +1,16 @@
 """From registration to SSH in a real container, and all the way to release."""
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import RunningPlatform
-from tests.e2e.people import Json, Person, approved, log_in, register, run
+from tests.e2e.doors import QUIET, containers_of, rent, sftp, ssh
+from tests.e2e.people import Json, Person, approved, register, run
+from tests.e2e.platform import RunningPlatform
 from tests.e2e.waiting import until
 
-pytest.importorskip("services.scheduler.main", reason="the scheduler is not built yet")
-
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
-
-SFTP_PORT = 2022
-QUIET = (
-    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def operator(platform: RunningPlatform) -> AsyncIterator[Person]:
-    password = (platform.home / "operator-password").read_text().strip()
-    person = await log_in(platform.url, "admin", password)
-    yield person
-    await person.http.aclose()
-
-
-@pytest.fixture(scope="module")
-async def user(platform: RunningPlatform, operator: Person) -> AsyncIterator[Person]:
-    person = await approved(platform.url, operator)
-    yield person
-    await person.http.aclose()
-
-
-@pytest.fixture(scope="module")
-async def key(user: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ssh") / "id_ed25519"
-    await run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path))
-    public = path.with_suffix(".pub").read_text().strip()
-    await user.post("/ssh-keys", {"name": "laptop", "public_key": public})
-    return path
-
-
-@pytest.fixture(scope="module")
-async def image(user: Person) -> Json:
-    """The minimal system image, once it is built."""
-    found: Json = {}
-
-    async def ready() -> bool:
-        for item in (await user.get("/images", tab="system", name="minimal"))["items"]:
-            found.update(item)
-        assert found.get("status") != "failed", found
-        return found.get("status") == "ready"
-
-    await until(ready, timeout_s=600, what="the minimal image is built")
-    return found
-
-
-async def ssh(instance: Json, key: Path, command: str) -> str:
-    door = instance["ssh"]
-    return await run(
-        "ssh", *QUIET, "-i", str(key), "-o", "IdentitiesOnly=yes", "-p", str(door["port"]),
-        f"{door['username']}@{door['host']}", command,
-    )  # fmt: skip
-
-
-async def rent(user: Person, image: Json, **more: object) -> Json:
-    offers = (await user.get("/offers"))["items"]
-    offer = next(o for o in offers if o["gpu_free"] > 0)
-    body = {
-        "offer_id": offer["id"],
-        "gpu_count": 1,
-        "image_id": image["id"],
-        "billing": "payg",
-        **more,
-    }
-    answer: Json = await user.post("/instances", body)
-    return answer
 
 
 async def test_a_pending_user_sees_the_market_and_nothing_else(platform: RunningPlatform) -> None:
@@ -103,11 +35,7 @@ async def test_a_file_put_over_http_is_there_in_parts_and_over_sftp(
         "/api/v1/files/content", params={"path": "/a.txt"}, headers={"range": "bytes=0-3"}
     )
     assert (part.status_code, part.content) == (206, b"lung")
-    listing = await run(
-        "sftp", *QUIET, "-i", str(key), "-P", str(SFTP_PORT), "-b", "-",
-        f"{user.username}@127.0.0.1", stdin=b"ls -l\n",
-    )  # fmt: skip
-    assert "a.txt" in listing
+    assert "a.txt" in await sftp(platform.sftp_port, user.username, key, "ls -l\n")
 
 
 async def test_the_life_of_an_instance_from_rent_to_release(
@@ -186,14 +114,13 @@ async def test_a_killed_platform_comes_back_with_its_containers_and_sums(
     platform: RunningPlatform, user: Person, key: Path, image: Json
 ) -> None:
     instance = await user.instance_in((await rent(user, image))["id"], "running")
-    containers = ("docker", "ps", "-q", "--filter", f"label=chusuan.instance={instance['id']}")
-    before = await run(*containers)
+    before = await containers_of(instance)
     await platform.kill()
-    assert await run(*containers) == before != ""
+    assert await containers_of(instance) == before != ""
     await platform.start()
     again = await user.instance_in(instance["id"], "running")
     assert again["started_at"] == instance["started_at"]
     assert await ssh(again, key, "echo alive") == "alive\n"
     await user.post(f"/instances/{instance['id']}/release")
     await user.instance_in(instance["id"], "released")
-    assert await run(*containers, "--all") == ""
+    assert await containers_of(instance) == ""

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel
 
-from shared.errors import DomainError
+from shared.errors import DomainError, Unavailable
 from shared.http import call
 
 
@@ -60,14 +60,19 @@ class HttpMarket:
 
 @dataclass
 class FakeMarket:
-    """Takes every start at a fixed price, or refuses with `refusal`."""
+    """Takes every start at a fixed price, or refuses with `refusal`. lost_answers: so many are
+    taken and not answered."""
 
     price_per_hour: Decimal = Decimal("2.5000")
     refusal: DomainError | None = None
+    lost_answers: int = 0
     asked: list[StartRequest] = field(default_factory=list)
 
     async def authorise(self, start: StartRequest, *, token: str) -> Authorisation:
         if self.refusal is not None:
             raise self.refusal
         self.asked.append(start)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Unavailable
         return Authorisation(start.authorisation_id, self.price_per_hour)

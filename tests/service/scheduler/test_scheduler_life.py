@@ -8,6 +8,7 @@ import pytest
 from shared.clock import utc_now
 from shared.events.agent import EndReason, ObservedState
 from shared.events.scheduler import (
+    CredentialsRead,
     InstanceReleased,
     InstanceStarted,
     InstanceStopped,
@@ -319,3 +320,17 @@ async def test_the_history_tells_every_move_with_its_actor(house: House, agent: 
         ("stopping", "stopped", "report"),
     ]
     assert [i["actor_id"] is None for i in reversed(items)] == [False, True, False, True]
+
+
+async def test_reading_the_secrets_is_told_to_the_audit_trail_without_them(
+    house: House, agent: Agent
+) -> None:
+    instance = await house.rent(agent)
+    answer = await house.http.get(
+        f"/api/v1/instances/{instance['id']}/credentials", headers=house.headers()
+    )
+    password = answer.json()["password"]
+    told = await house.facts.told(CredentialsRead, instance_id=instance["id"])
+    assert len(told) == 1
+    assert password not in str(house.facts.heard)
+    assert password not in str(await house.show(instance["id"]))

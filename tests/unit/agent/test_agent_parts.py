@@ -27,6 +27,7 @@ def a_host(root: Path = Path("/h"), *, simulated: bool = True) -> Host:
         memory_bytes=8 << 30,
         network="chusuan",
         publish_address="192.0.2.1",
+        app_publish_address="127.0.0.1",
         state_dir=root / "state",
         run_dir=root / "run",
         netdisk_root=root / "net",
@@ -47,7 +48,7 @@ def test_the_host_config_is_exactly_the_allowlist() -> None:
         "NetworkMode": "chusuan",
         "PortBindings": {
             "22/tcp": [{"HostIp": "192.0.2.1", "HostPort": "22000"}],
-            "8888/tcp": [{"HostIp": "192.0.2.1", "HostPort": "22001"}],
+            "8888/tcp": [{"HostIp": "127.0.0.1", "HostPort": "22001"}],
         },
         "Mounts": [
             mount(f"/h/run/instances/{INSTANCE}", "/run/chusuan", True),

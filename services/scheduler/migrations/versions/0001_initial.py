@@ -25,6 +25,7 @@ def upgrade() -> None:
     _create_promises()
     _create_history()
     _create_ssh_keys()
+    _create_reservations()
 
 
 def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
@@ -185,7 +186,23 @@ def _create_ssh_keys() -> None:
     op.create_index("ix_ssh_keys_account_id", "ssh_keys", ["account_id"])
 
 
+def _create_reservations() -> None:
+    op.create_table(
+        "reservations",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("instance_id", sa.Uuid(), nullable=False),
+        *_words("kind", "request"),
+        _moment("made_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_reservations"),
+        sa.UniqueConstraint("owner_id", "request", name="uq_reservations_owner_id"),
+        sa.CheckConstraint("kind IN ('start', 'image')", name=op.f("ck_reservations_kind")),
+    )
+    op.create_index("ix_reservations_made_at", "reservations", ["made_at"])
+
+
 def downgrade() -> None:
+    op.drop_table("reservations")
     for table in ("ssh_keys", "instance_history", "ports", "promises", "instances", "gpus"):
         op.drop_table(table)
     op.drop_table("nodes")

@@ -1,0 +1,190 @@
+"""The platform is killed again and again while a user does the main job; the job still ends well.
+
+Each step is sent with a key made before the first try and sent again until it is answered, as a
+careful client does; the process is killed at a random moment after the step was first sent.
+`CHUSUAN_CRASH_ROUNDS` repeats the whole job; the seed is printed with every kill.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+
+import asyncpg
+import httpx
+import pytest
+
+from shared.ids import new_id
+from tests.e2e.doors import containers_of, wish
+from tests.e2e.people import Json, Person
+from tests.e2e.platform import RunningPlatform
+from tests.e2e.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
+
+ROUNDS = int(os.environ.get("CHUSUAN_CRASH_ROUNDS", "1"))
+SEED = int(os.environ.get("CHUSUAN_CRASH_SEED", "0")) or random.randrange(1 << 30)
+LATEST_KILL_S = 2.0
+QUIET_WITHIN_S = 60
+
+
+@dataclass
+class Killer:
+    platform: RunningPlatform
+    chance: random.Random
+
+    async def strike(self) -> None:
+        """Kill at a random moment from now on, then start again."""
+        moment_s = self.chance.uniform(0, LATEST_KILL_S)
+        await asyncio.sleep(moment_s)
+        sys.stderr.write(f"killed {moment_s:.3f} s after the step (seed {SEED})\n")
+        await self.platform.kill()
+        await self.platform.start()
+
+
+@dataclass
+class Stubborn:
+    """Sends until it is answered; the platform may die meanwhile."""
+
+    person: Person
+    killer: Killer
+
+    async def post(self, path: str, body: Json | None = None) -> Json:
+        key = str(new_id())
+        strike = asyncio.create_task(self.killer.strike())
+        try:
+            return await self._answered("POST", path, json=body or {}, key=key)
+        finally:
+            await strike
+
+    async def get(self, path: str) -> Json:
+        return await self._answered("GET", path)
+
+    async def _answered(
+        self, method: str, path: str, *, json: Json | None = None, key: str = ""
+    ) -> Json:
+        found: Json = {}
+
+        async def answered() -> bool:
+            headers = {"idempotency-key": key} if key else {}
+            try:
+                answer = await self.person.http.request(
+                    method, f"/api/v1{path}", json=json, headers=headers
+                )
+            except httpx.TransportError:
+                return False
+            if answer.status_code >= 500:
+                return False
+            assert answer.is_success, f"{method} {path}: {answer.text}"
+            found.update(answer.json())
+            return True
+
+        await until(answered, timeout_s=120, what=f"{method} {path} is answered")
+        return found
+
+    async def arrives(self, path: str, status: str) -> Json:
+        found: Json = {}
+
+        async def arrived() -> bool:
+            found.clear()
+            found.update(await self.get(path))
+            assert found["status"] != "failed", found
+            return bool(found["status"] == status)
+
+        try:
+            await until(arrived, timeout_s=120, what=f"{path} becomes {status}")
+        except TimeoutError as late:
+            raise TimeoutError(f"{late}; it is {found}") from None
+        return found
+
+
+async def do_the_job(user: Stubborn, image: Json) -> list[Json]:
+    """From rent to release, with a kill after every step; the instances."""
+    first = await user.post("/instances", wish(await user.get("/offers"), image))
+    path = f"/instances/{first['id']}"
+    await user.arrives(path, "running")
+    await user.post(f"{path}/stop")
+    await user.arrives(path, "stopped")
+    await user.post(f"{path}/start", {"mode": "cpu"})
+    await user.arrives(path, "running")
+    await user.post(f"{path}/restart")
+    await user.arrives(path, "running")
+    await user.post(f"{path}/save", {"name": f"mine-{first['short_name']}"})
+    await user.arrives(path, "running")
+    mine = (await user.get(f"/images?tab=mine&name=mine-{first['short_name']}"))["items"][0]
+    saved = await user.arrives(f"/images/{mine['id']}", "ready")
+    second = await user.post("/instances", wish(await user.get("/offers"), saved))
+    await user.arrives(f"/instances/{second['id']}", "running")
+    for instance in (first, second):
+        await user.post(f"/instances/{instance['id']}/release")
+        await user.arrives(f"/instances/{instance['id']}", "released")
+    return [first, second]
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+async def test_the_main_job_ends_well_whenever_the_platform_is_killed(
+    platform: RunningPlatform, operator: Person, user: Person, image: Json, round_: int
+) -> None:
+    chance = random.Random(SEED + round_)
+    instances = await do_the_job(Stubborn(user, Killer(platform, chance)), image)
+    for instance in instances:
+        assert await containers_of(instance) == ""
+    await no_gpu_is_promised_to(instances, platform)
+    await until(
+        lambda: everything_is_told(platform),
+        timeout_s=QUIET_WITHIN_S,
+        what="the outboxes are empty",
+    )
+    await the_ledger_sums(platform, user)
+
+
+async def no_gpu_is_promised_to(instances: list[Json], platform: RunningPlatform) -> None:
+    ids = [instance["id"] for instance in instances]
+    rows = await ask(
+        platform,
+        "scheduler",
+        "SELECT instance_id FROM promises WHERE instance_id = ANY($1::uuid[])",
+        ids,
+    )
+    assert rows == []
+    kept = await ask(
+        platform,
+        "scheduler",
+        "SELECT g.uuid FROM gpus g LEFT JOIN promises p ON p.gpu_uuid = g.uuid"
+        " GROUP BY g.uuid, g.promised_milli HAVING g.promised_milli <> coalesce(sum(p.milli), 0)",
+    )
+    assert kept == []
+
+
+async def everything_is_told(platform: RunningPlatform) -> bool:
+    for service in ("auth", "storage", "registry", "market", "scheduler"):
+        if await ask(platform, service, "SELECT 1 FROM outbox WHERE published_at IS NULL"):
+            return False
+        assert await ask(platform, service, "SELECT type, error FROM dead_letters") == []
+    return True
+
+
+async def the_ledger_sums(platform: RunningPlatform, user: Person) -> None:
+    total = await ask(platform, "market", "SELECT sum(amount) AS total FROM ledger_entries")
+    assert total[0]["total"] == 0
+    bills = (await user.get("/bills", size=200))["items"]
+    wallet = await user.get("/wallet")
+    assert all(bill["settled"] for bill in bills)
+    assert Decimal(wallet["held"]) == 0
+    spent = sum(Decimal(bill["amount"]) for bill in bills)
+    assert Decimal(wallet["balance"]) == Decimal(1000) - spent
+
+
+async def ask(
+    platform: RunningPlatform, database: str, question: str, *values: object
+) -> list[asyncpg.Record]:
+    """Of the platform's own database: what no route would tell."""
+    connection = await asyncpg.connect(
+        host=str(platform.home / "postgres" / "run"), user="postgres", database=database
+    )
+    try:
+        return list(await connection.fetch(question, *values))
+    finally:
+        await connection.close()
