@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the tests need beyond Python: OpenSSH's client, sshpass, and a Docker Engine with a small image for
-# the agent's tests. Where Docker cannot be had those tests skip and say so.
+# What the tests need beyond Python: OpenSSH's client and sshpass, and a Docker Engine with a small
+# image for the agent's tests. Where Docker cannot be had those tests skip and say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

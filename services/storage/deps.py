@@ -6,6 +6,7 @@ from fastapi import Depends, Query, Request
 
 from services.storage.domain.path import Names, parse
 from services.storage.quota import Volumes
+from services.storage.sftp.door import PublicAddress
 from services.storage.volume import Volume
 from shared.policy import Caller
 
@@ -16,6 +17,14 @@ def _volumes(request: Request) -> Volumes:
 
 
 VolumesDep = Annotated[Volumes, Depends(_volumes)]
+
+
+def _sftp(request: Request) -> PublicAddress | None:
+    address: PublicAddress | None = request.app.state.sftp_public
+    return address
+
+
+SftpDep = Annotated[PublicAddress | None, Depends(_sftp)]
 
 
 def _own_volume(caller: Caller, volumes: VolumesDep) -> Volume:

@@ -47,6 +47,7 @@ def create_app(
             consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))
         ]
         workers = [Worker("storage.count", settings.scan_interval_s, volumes.count_all)]
+        app.state.sftp_public = None
         if settings.sftp_port is not None:
             door = SftpDoor(
                 settings, volumes, auth or HttpAuth(runtime.auth, runtime.service_token)
@@ -54,6 +55,7 @@ def create_app(
             runtime.stack.push_async_callback(door.close)
             await door.open()
             app.state.sftp_door = door
+            app.state.sftp_public = door.public
             subscriptions.append(
                 consume(runtime.database, "storage.sftp", on(AccountDisabled, door.when_disabled))
             )

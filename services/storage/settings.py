@@ -12,7 +12,7 @@ class StorageSettings(ServiceSettings):
     scan_interval_s: how often real sizes are counted anew, since containers write too.
     sftp_address, sftp_port: where the SFTP door listens; without a port there is none, 0 lets the
     system choose.
-    sftp_public_address: the host name or address that users are told, where it differs.
+    sftp_public_address, sftp_public_port: what users are told, where it differs.
     sftp_auth_tries: offers of keys and passwords on one connection.
     sftp_open_files: files and folders that one session may have open.
     sftp_check_s: how often accounts that are in are asked about, besides the event.
@@ -25,6 +25,7 @@ class StorageSettings(ServiceSettings):
     sftp_address: str = "127.0.0.1"
     sftp_port: int | None = None
     sftp_public_address: str | None = None
+    sftp_public_port: int | None = None
     sftp_login_timeout_s: float = 60.0
     sftp_auth_tries: int = 20
     sftp_connections: int = 200

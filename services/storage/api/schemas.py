@@ -26,6 +26,22 @@ class UsageView(BaseModel):
     quota_files: int
 
 
+class SftpView(BaseModel):
+    """`sftp -P port username@address`; fingerprint: of the host key, as ssh shows it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    address: str
+    port: int
+    fingerprint: str
+
+
+class StorageView(BaseModel):
+    """sftp: null where there is no such door."""
+
+    sftp: SftpView | None
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

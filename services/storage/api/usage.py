@@ -1,14 +1,20 @@
-"""How full the net disk is, and its expansion."""
+"""How full the net disk is, its expansion, and its other doors."""
 
 from uuid import UUID
 
 from fastapi import APIRouter
 
-from services.storage.api.schemas import Quota, UsageView
-from services.storage.deps import VolumesDep
+from services.storage.api.schemas import Quota, SftpView, StorageView, UsageView
+from services.storage.deps import SftpDep, VolumesDep
 from shared.policy import Caller, Policy, policy
 
 router = APIRouter(prefix="/api/v1/storage")
+
+
+@router.get("", **policy(Policy.ACTIVE))
+async def show_storage(sftp: SftpDep) -> StorageView:
+    """The ways into the net disk besides this API."""
+    return StorageView(sftp=None if sftp is None else SftpView.model_validate(sftp))
 
 
 @router.get("/usage", **policy(Policy.ACTIVE))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -66,6 +67,15 @@ SIGNATURE_ALGORITHMS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PublicAddress:
+    """What users are told; fingerprint: of the host key, `SHA256:…`."""
+
+    address: str
+    port: int
+    fingerprint: str
+
+
 class SftpDoor:
     def __init__(self, settings: StorageSettings, volumes: Volumes, auth: AuthClient) -> None:
         self.auth = auth
@@ -74,6 +84,7 @@ class SftpDoor:
         self._volumes = volumes
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sftp")
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._fingerprint = ""
         self._address_of: dict[Entrance, str] = {}
         self._at_address: Counter[str] = Counter()
         self._serving: set[asyncio.Task[None]] = set()
@@ -84,6 +95,7 @@ class SftpDoor:
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
         settings = self._settings
         key = await asyncio.to_thread(load_host_key, settings.sftp_host_key_file)
+        self._fingerprint = key.get_fingerprint("sha256")
         try:
             self._acceptor = await asyncssh.listen(
                 settings.sftp_address,
@@ -123,6 +135,12 @@ class SftpDoor:
         """Where it listens; of use when the setting is 0."""
         assert self._acceptor is not None  # noqa: S101 - asked only of an open door
         return self._acceptor.get_port()
+
+    @property
+    def public(self) -> PublicAddress:
+        settings = self._settings
+        address = settings.sftp_public_address or settings.sftp_address
+        return PublicAddress(address, settings.sftp_public_port or self.port, self._fingerprint)
 
     async def close(self) -> None:
         """Nobody comes in, everybody is shown out, and what they had open is on disk."""

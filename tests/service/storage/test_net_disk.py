@@ -200,3 +200,7 @@ async def test_an_approved_account_has_its_volume_before_the_first_use(
     await open_bus(BUS).publish(Envelope.wrap(event, subject=approved))
     usage = await user.get("/storage/usage", headers=identity.headers(approved))
     assert usage.json()["quota_bytes"] == QUOTA
+
+
+async def test_a_net_disk_without_an_sftp_door_says_so(user: AsyncClient) -> None:
+    assert (await user.get("/storage")).json() == {"sftp": None}

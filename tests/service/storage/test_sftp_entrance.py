@@ -223,3 +223,14 @@ async def test_the_host_key_is_made_once_and_private(disk: Disk) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     told = await asyncssh.get_server_host_key("127.0.0.1", disk.door.port, config=[])
     assert told == asyncssh.read_private_key(str(path)).convert_to_public()
+
+
+async def test_users_are_told_where_the_door_is_and_how_to_know_it(
+    disk: Disk, user: Person, tmp_path: Path
+) -> None:
+    answer = await disk.http.get("/api/v1/storage", headers=user.headers)
+    told = answer.json()["sftp"]
+    assert (told["address"], told["port"]) == ("127.0.0.1", disk.door.port)
+    scanned = await run("ssh-keyscan", "-p", str(told["port"]), told["address"])
+    (tmp_path / "host").write_text(scanned.output)
+    assert told["fingerprint"] in (await run("ssh-keygen", "-lf", str(tmp_path / "host"))).output
