@@ -18,6 +18,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request
 from jwt.algorithms import OKPAlgorithm
+from pydantic import SecretStr
 
 from gateway.main import create_app
 from gateway.settings import GatewaySettings
@@ -50,7 +51,9 @@ def serve_service(token_file: Path) -> None:
 
 def serve_gateway() -> None:
     settings = GatewaySettings(
-        upstreams={"auth": f"http://127.0.0.1:{SERVICE}"}, requests_per_minute=10**9
+        upstreams={"auth": f"http://127.0.0.1:{SERVICE}"},
+        service_secret=SecretStr("x" * 32),
+        requests_per_minute=10**9,
     )
     uvicorn.run(create_app(settings), port=GATEWAY, log_level="warning", access_log=False)
 

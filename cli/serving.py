@@ -72,8 +72,11 @@ def serve(
     uvicorn = importlib.import_module("uvicorn")
     settings = _settings(ROOMS[name], name)
     _log_facts()
-    app = importlib.import_module(f"{ROOMS[name]}.main").create_app(settings)
-    uvicorn.run(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=10)
+    room = importlib.import_module(f"{ROOMS[name]}.main")
+    own_options = getattr(room, "SERVER_OPTIONS", {})
+    where = {"host": host, "port": port}
+    app = room.create_app(settings)
+    uvicorn.run(app, **where, log_config=None, timeout_graceful_shutdown=10, **own_options)
 
 
 def agent() -> None:

@@ -1,23 +1,33 @@
-"""Composes the gateway: own pages first, everything under `/api/v1` to the service it names."""
+"""Composes the gateway: apps of instances, own calls and pages, and everything else under
+`/api/v1` to the service it names."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway import explaining, opening
+from gateway.apps import AppDoors, ask_of
+from gateway.apps import refuse as refuse_to_browser
+from gateway.directory import Directory
 from gateway.errors import NoSuchAddress, RequestTooLarge, TooManyRequests
+from gateway.explaining import Explanations
+from gateway.headers import to_service
 from gateway.limits import RateLimit
-from gateway.proxy import BodyTooLarge, ClientGone, Proxy, UpstreamAway
+from gateway.opening import Opening
+from gateway.origins import Origins
+from gateway.proxy import BodyTooLarge, ClientGone, Proxy, UpstreamAway, forward
 from gateway.reference import Document, join, page
-from gateway.routes import API, STREAMED_BODIES, service_for
-from gateway.settings import GatewaySettings
+from gateway.routes import API, APPS, OWN_CALLS, STREAMED_BODIES, service_for
+from gateway.settings import SOCKET_MESSAGE_BYTES, GatewaySettings
+from gateway.tickets import Tickets
 from shared.cache import open_redis
 from shared.errors import DomainError, Unauthenticated, Unavailable
-from shared.http import open_client
+from shared.http import FetchedServiceToken, open_client
 from shared.ids import new_id
 from shared.policy import Policy, check_policies, policy
 from shared.problems import install_problem_handlers, refuse
@@ -25,43 +35,84 @@ from shared.tokens import JwksKeySource, KeySource, Verifier
 
 log = structlog.get_logger(__name__)
 
+# What the gateway needs of uvicorn, beside where to listen. A ping may wait behind a large message
+# on a slow line.
+SERVER_OPTIONS = {
+    "ws_max_size": SOCKET_MESSAGE_BYTES,
+    "ws_per_message_deflate": False,
+    "ws_ping_interval": 30.0,
+    "ws_ping_timeout": 120.0,
+}
+
 
 def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None) -> ASGIApp:
     """key_source: where token keys come from; auth's key set unless given."""
-    proxy = Proxy(settings.upstreams, settings.idle_timeout_s)
+    proxy = Proxy(settings.upstreams, settings.idle_timeout_s, settings.app_idle_timeout_s)
+    origins = Origins(settings.apps_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        redis = open_redis(settings.redis_url)
-        async with proxy, open_client(settings.upstreams["auth"]) as auth:
-            door = app.state.door
-            door.limit = RateLimit(redis, settings.requests_per_minute)
-            door.verifier = Verifier(key_source or JwksKeySource(auth))
+        async with AsyncExitStack() as stack:
+            redis = open_redis(settings.redis_url)
+            stack.push_async_callback(redis.aclose)
+            await stack.enter_async_context(proxy)
+            auth = await stack.enter_async_context(open_client(settings.upstreams["auth"]))
+            door, limit = app.state.door, RateLimit(redis, settings.requests_per_minute)
+            door.limit = limit
+            door.verifier = app.state.verifier = Verifier(key_source or JwksKeySource(auth))
+            tickets, directory = Tickets(redis), None
+            if "scheduler" in settings.upstreams:
+                scheduler = open_client(settings.upstreams["scheduler"])
+                await stack.enter_async_context(scheduler)
+                token = FetchedServiceToken(auth, "gateway", settings.service_secret)
+                directory = Directory(scheduler, token, fresh_s=settings.app_recheck_s)
+                door.apps = AppDoors(proxy, directory, tickets, limit, origins)
+            app.state.opening = Opening(directory, tickets, origins)
+            app.state.explanations = Explanations(proxy, tuple(settings.upstreams))
             yield
-        await redis.aclose()
 
     pages = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     install_problem_handlers(pages)
+    pages.include_router(opening.router)
+    pages.include_router(explaining.router)
     _add_pages(pages, proxy, tuple(settings.upstreams))
     check_policies(pages)
-    door = Door(pages, proxy, settings)
+    door = Door(pages, proxy, origins, settings)
     pages.state.door = door
     return door
 
 
+async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:
+    await refuse_to_browser(scope, NoSuchAddress(), receive, send)
+
+
 class Door:
-    """Pure ASGI: the hot path of every API call."""
+    """Pure ASGI: the hot path of every API call. apps: serves nothing where no scheduler is."""
 
     verifier: Verifier
     limit: RateLimit
+    apps: ASGIApp
 
-    def __init__(self, pages: ASGIApp, proxy: Proxy, settings: GatewaySettings) -> None:
+    def __init__(
+        self, pages: ASGIApp, proxy: Proxy, origins: Origins, settings: GatewaySettings
+    ) -> None:
+        self.apps = _no_apps
         self._pages = pages
         self._proxy = proxy
+        self._origins = origins
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(API):
+        if scope["type"] == "lifespan":
+            return await self._pages(scope, receive, send)
+        path = scope["path"]
+        is_for_apps = path.startswith(APPS)
+        # One host of the two never serves what is the other's.
+        if self._origins.apart and is_for_apps != self._origins.is_for_apps(ask_of(scope)):
+            return await _no_apps(scope, receive, send)
+        if is_for_apps:
+            return await self.apps(scope, receive, send)
+        if scope["type"] != "http" or not path.startswith(API):
             return await self._pages(scope, receive, send)
         request_id = str(new_id())
         scope.setdefault("state", {})["request_id"] = request_id
@@ -80,15 +131,17 @@ class Door:
         wait_s = await self.limit.wait_s(await self._caller(scope))
         if wait_s:
             raise TooManyRequests(wait_s=wait_s)
+        if OWN_CALLS.fullmatch(scope["path"]):
+            return await self._pages(scope, receive, send)
         most = self._settings.json_body_bytes
         unlimited = (scope["method"], scope["path"]) in STREAMED_BODIES
         try:
-            await self._proxy.forward(
-                service,
+            await forward(
+                self._proxy.service(service),
                 scope,
                 receive,
                 send,
-                request_id=request_id,
+                headers=to_service(scope, request_id),
                 most_body_bytes=None if unlimited else most,
             )
         except UpstreamAway as away:
@@ -111,18 +164,18 @@ class Door:
 
 def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
     async def reference() -> Document:
-        documents = {}
+        documents = {"gateway": pages.openapi()}
         for service in services:
             status, document = await proxy.get_json(service, "/openapi.json")
             if status == 200 and isinstance(document, dict):
                 documents[service] = document
         return join(documents, "1")
 
-    @pages.get("/healthz", **policy(Policy.PUBLIC))
+    @pages.get("/healthz", include_in_schema=False, **policy(Policy.PUBLIC))
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @pages.get("/readyz", **policy(Policy.PUBLIC))
+    @pages.get("/readyz", include_in_schema=False, **policy(Policy.PUBLIC))
     async def readyz() -> JSONResponse:
         async def is_ready(service: str) -> bool:
             try:
@@ -137,14 +190,14 @@ def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
             return JSONResponse({"status": "waiting", "for": waiting}, 503)
         return JSONResponse({"status": "ready"})
 
-    @pages.get("/api/openapi.json", **policy(Policy.PUBLIC))
+    @pages.get("/api/openapi.json", include_in_schema=False, **policy(Policy.PUBLIC))
     async def openapi() -> JSONResponse:
         try:
             return JSONResponse(await reference())
         except UpstreamAway as away:
             raise Unavailable from away
 
-    @pages.get("/api/docs", **policy(Policy.PUBLIC))
+    @pages.get("/api/docs", include_in_schema=False, **policy(Policy.PUBLIC))
     async def docs() -> HTMLResponse:
         try:
             return HTMLResponse(page(await reference()))

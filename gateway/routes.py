@@ -1,9 +1,13 @@
 """Which service answers what. What is not in this table does not exist outside."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
+from uuid import UUID
 
 API = "/api/v1/"
+APPS = "/apps/"
 
 SERVICE_OF: Mapping[str, str] = {
     "accounts": "auth",
@@ -23,8 +27,15 @@ SERVICE_OF: Mapping[str, str] = {
     "nodes": "scheduler",
 }
 
+# What the gateway answers itself although its first word names a service.
+OWN_CALLS = re.compile(r"/api/v1/instances/[^/]+/apps/[^/]+")
+
 # Bodies that are files, streamed whatever their size.
 STREAMED_BODIES = frozenset({("PUT", "/api/v1/files/content")})
+
+_APP_PATH = re.compile(
+    r"/apps/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/(.*)", re.DOTALL
+)
 
 
 def service_for(raw_path: str) -> str | None:
@@ -37,3 +48,40 @@ def service_for(raw_path: str) -> str | None:
     if any(part in (".", "..") for part in parts) or "" in parts[1:-1]:
         return None
     return SERVICE_OF.get(parts[3])
+
+
+@dataclass(frozen=True, slots=True)
+class AppPath:
+    """raw: the whole path, still percent-encoded."""
+
+    instance_id: UUID
+    raw: str
+
+    @property
+    def root(self) -> str:
+        """Everything of this instance lies beneath it; ends with a slash."""
+        return app_root(self.instance_id)
+
+
+def app_root(instance_id: UUID) -> str:
+    return f"{APPS}{instance_id}/"
+
+
+def app_path(raw_path: str) -> AppPath | None:
+    """raw_path: as sent, still percent-encoded. None for what is no app's, and for every path
+    that leaves the instance's own once a server behind us decodes it, even twice."""
+    found = _APP_PATH.fullmatch(raw_path)
+    if found is None or not raw_path.isascii():
+        return None
+    parts = found[2].split("/")
+    if "" in parts[:-1] or any(_is_ambiguous(part) for part in parts):
+        return None
+    return AppPath(UUID(found[1]), raw_path)
+
+
+def _is_ambiguous(part: str) -> bool:
+    for _ in range(3):
+        if part.partition(";")[0] in (".", "..") or any(sign in part for sign in "/\\\0"):
+            return True
+        part = unquote(part, errors="replace")
+    return False

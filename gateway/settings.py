@@ -1,19 +1,40 @@
 """What the gateway must be told."""
 
+from pydantic import SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.origins import check_apps_url
+
+SOCKET_MESSAGE_BYTES = 64 << 20
 
 
 class GatewaySettings(BaseSettings):
     """upstreams: service name → `unix:/path/to.sock` or `http://host:port`.
+    service_secret: proves to auth who the gateway is.
     requests_per_minute: for one account, or one address of callers without a token.
-    json_body_bytes: the most that a request body may have, file contents excepted.
+    json_body_bytes: the most that a request body may have, file contents and apps excepted.
+    apps_url: where browsers reach the apps of instances, on another registrable domain than the
+    platform: `https://apps.example.net`, or one host for each instance,
+    `https://{instance}.apps.example.net`. Empty: the gateway's own host (README.md says at what
+    cost).
+    app_idle_timeout_s: how long an app may be silent within one answer.
+    app_recheck_s: how old the scheduler's word may be on whose an instance is, and whether it runs.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_GATEWAY_")
 
     upstreams: dict[str, str]
+    service_secret: SecretStr
     redis_url: str = "memory://chusuan"
     requests_per_minute: int = 6000
     json_body_bytes: int = 1 << 20
     idle_timeout_s: float = 60.0
+    apps_url: str = ""
+    app_idle_timeout_s: float = 900.0
+    app_recheck_s: float = 3.0
     log_level: str = "INFO"
+
+    @field_validator("apps_url")
+    @classmethod
+    def _is_an_origin(cls, url: str) -> str:
+        return check_apps_url(url)

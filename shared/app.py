@@ -32,7 +32,7 @@ from shared.ids import new_id
 from shared.migration import upgrade
 from shared.outbox import Relay
 from shared.policy import Policy, check_policies, policy
-from shared.problems import install_problem_handlers
+from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
 from shared.settings import ServiceSettings
 from shared.tokens import JwksKeySource, KeySource, Verifier
 from shared.worker import Worker
@@ -102,7 +102,7 @@ def create_service_app(
         generate_unique_id_function=_operation_id,
     )
     install_problem_handlers(app)
-    app.include_router(_health_router())
+    app.include_router(_own_router())
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestContext, service=name)
@@ -147,7 +147,7 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-def _health_router() -> APIRouter:
+def _own_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz", **policy(Policy.PUBLIC))
@@ -163,6 +163,10 @@ def _health_router() -> APIRouter:
         except (OperationalError, OSError):
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
         return JSONResponse({"status": "ready"})
+
+    @router.get("/problems.json", **policy(Policy.PUBLIC))
+    async def problems() -> list[ProblemKind]:
+        return problem_kinds()
 
     @router.get("/metrics", **policy(Policy.PUBLIC))
     async def metrics() -> Response:

@@ -1,16 +1,17 @@
 """Every error an API answers is an RFC 9457 problem in the caller's language."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from shared.errors import DomainError, NotFound, Unavailable
+from shared.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
 from shared.text import Language, Text, preferred_language
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,16 @@ _INTERNAL = Text("平台内部错误", "Something went wrong on our side")
 _INTERNAL_DETAIL = Text(
     "我们已记录此问题。请稍后重试；若仍出现，请把 request_id 告诉管理员。",
     "It has been recorded. Try again; if it persists, give the operator the request_id.",
+)
+
+_REFUSED = Text("请求被拒绝", "The request was refused")
+_REFUSED_DETAIL = Text(
+    "请对照接口说明检查方法、地址和内容。",
+    "Check method, address and body against the API reference.",
+)
+_CONFLICT_DETAIL = Text(
+    "对象当前的状态不允许此操作；请刷新后按其允许的操作重试。",
+    "The object is not in a state for this. Look at it anew, and do what it allows.",
 )
 
 # pydantic's error types (its documented, stable names) → Chinese; English is pydantic's own.
@@ -77,6 +88,52 @@ def problem(
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+class Words(BaseModel):
+    zh: str
+    en: str
+
+    @classmethod
+    def of(cls, text: Text) -> "Words":
+        return cls(zh=text.zh, en=text.en)
+
+
+class ProblemKind(BaseModel):
+    """One `type` that we send. detail: meaning and cure; `{name}` marks what each case fills in."""
+
+    code: str
+    status: int
+    title: Words
+    detail: Words
+
+
+def problem_kinds() -> list[ProblemKind]:
+    """Every kind that this process can answer, each code once: of classes that share one, the
+    most general."""
+    kinds: dict[str, ProblemKind] = {}
+    missing = {Conflict: _CONFLICT_DETAIL, Invalid: _INVALID_DETAIL, DomainError: _REFUSED_DETAIL}
+
+    def add(code: str, status: int, title: Text, detail: Text) -> None:
+        kind = ProblemKind(code=code, status=status, title=Words.of(title), detail=Words.of(detail))
+        kinds.setdefault(code, kind)
+
+    for error in _error_classes():
+        detail = error.detail
+        if not detail.zh:
+            detail = next(words for base, words in missing.items() if issubclass(error, base))
+        add(error.code, error.status, error.title, detail)
+    add("internal", 500, _INTERNAL, _INTERNAL_DETAIL)
+    add("http_error", 400, _REFUSED, _REFUSED_DETAIL)
+    return list(kinds.values())
+
+
+def _error_classes() -> Iterator[type[DomainError]]:
+    """The most general first."""
+    level: list[type[DomainError]] = [DomainError]
+    while level:
+        yield from level
+        level = [below for error in level for below in error.__subclasses__()]
 
 
 def install_problem_handlers(app: FastAPI) -> None:

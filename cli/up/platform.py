@@ -15,6 +15,7 @@ from agent.settings import AgentSettings
 from cli.up.home import SERVICES
 from cli.up.postgres import Postgres
 from cli.up.wiring import BUS, PlatformOptions, Wiring
+from gateway.main import SERVER_OPTIONS as GATEWAY_SERVER_OPTIONS
 from shared.bus import open_bus
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,8 @@ async def running(options: PlatformOptions, say: Say) -> AsyncIterator[None]:
             await _serve(stack, app, uds=str(home.socket(name)))
         agent = asyncio.create_task(_run_agent(wiring.agent()))
         stack.push_async_callback(_stop, agent)
-        await _serve(stack, wiring.gateway(), host=options.address, port=options.port)
+        where: dict[str, Any] = {"host": options.address, "port": options.port}
+        await _serve(stack, wiring.gateway(), **where, **GATEWAY_SERVER_OPTIONS)
         yield
 
 

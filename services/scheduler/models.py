@@ -33,7 +33,7 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
         Decimal: Numeric(18, 4),
         dict[str, Any]: JSONB,
         dict[str, str]: JSONB,
-        list[str]: JSONB,
+        list[dict[str, str]]: JSONB,
     }
 
 
@@ -96,6 +96,7 @@ class Gpu(Base, kw_only=True):
 
 class Instance(Base, kw_only=True):
     """version rises with every move; generation with every new order, and fences at the agent.
+    image_apps: name and path of each.
     resume: while saving, the state under the save.
     authorisation_id: the open one; None once its stop or abandonment is told.
     next_authorisation_id, next_price_per_hour: of a restart that waits for the stop.
@@ -127,7 +128,7 @@ class Instance(Base, kw_only=True):
     image_id: Mapped[UUID]
     image_name: Mapped[str]
     image_address: Mapped[str]
-    image_apps: Mapped[list[str]]
+    image_apps: Mapped[list[dict[str, str]]]
     ssh_port: Mapped[int]
     app_port: Mapped[int]
     password: Mapped[str] = mapped_column(repr=False)

@@ -178,7 +178,7 @@ def _new_instance(
         image_id=image.id,
         image_name=image.name,
         image_address=image.address,
-        image_apps=image.apps,
+        image_apps=[app.model_dump() for app in image.apps],
         ssh_port=ports[0],
         app_port=ports[1],
         password=secrets.password,

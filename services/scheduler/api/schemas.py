@@ -153,7 +153,9 @@ class InstanceView(BaseModel):
                     "address": instance.image_address,
                 },
                 "ssh": _ssh(instance, node) if state is not State.released else None,
-                "apps": [{"name": a, "ready": _runs(instance)} for a in instance.image_apps],
+                "apps": [
+                    {"name": a["name"], "ready": _runs(instance)} for a in instance.image_apps
+                ],
                 "price_per_hour": instance.price_per_hour.quantize(Decimal("0.0001")),
                 "gpu_availability": shown.gpu_availability,
                 "allowed_actions": [move.value for move in MOVES[state]],
@@ -259,21 +261,32 @@ class NodeView(BaseModel):
         return cls.model_validate({**values, "gpus": gpus})
 
 
+class AppPathView(BaseModel):
+    """path: what a browser opens, beneath the instance's own root."""
+
+    name: str
+    path: str
+
+
 class AppDoorView(BaseModel):
-    """host, port: where the gateway reaches what the instance serves."""
+    """account_id: whose instance it is. host, port: where the gateway reaches what it serves."""
 
     instance_id: UUID
+    account_id: UUID
     host: str
     port: int
     token: str
     running: bool
+    apps: list[AppPathView]
 
     @classmethod
     def of(cls, instance: Instance, node: Node) -> Self:
         return cls(
             instance_id=instance.id,
+            account_id=instance.account_id,
             host=node.app_address,
             port=instance.app_port,
             token=instance.app_token,
             running=_runs(instance),
+            apps=[AppPathView.model_validate(app) for app in instance.image_apps],
         )

@@ -1,35 +1,37 @@
 """Images, as the registry shows them to the user whose token it is."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, StringConstraints, field_validator
 
 from shared.errors import NotFound
 from shared.http import call
 
 
+class ImageApp(BaseModel):
+    """path: what a browser opens, beneath the instance's own root."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    path: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_@-][A-Za-z0-9._@/-]{0,199})?$")]
+
+
 class Image(BaseModel):
-    """address: what a node pulls. cuda: empty for images without it. apps: names."""
+    """address: what a node pulls. cuda: empty for images without it."""
 
     id: UUID
     name: str
     address: str
     cuda: str = ""
     status: str
-    apps: list[str] = []
+    apps: list[ImageApp] = []
 
     @field_validator("cuda", mode="before")
     @classmethod
     def _no_cuda(cls, value: Any) -> Any:
         return "" if value is None else value
-
-    @field_validator("apps", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return [a["name"] if isinstance(a, dict) else a for a in value or []]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,22 @@
 """The gateway in front of a real server on a Unix socket."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from gateway.main import create_app
 from gateway.settings import GatewaySettings
 from shared.ids import new_id
 from tests.identity import TestIdentity
+from tests.service.gateway.serving import served
 
 MIB = 1 << 20
 
@@ -50,18 +49,6 @@ async def large(request: Request) -> Response:
     return StreamingResponse(chunks(), headers={"content-length": str(32 * MIB)})
 
 
-@contextlib.asynccontextmanager
-async def served(app: ASGIApp, **where: object) -> AsyncIterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, **where))  # type: ignore[arg-type]
-    task = asyncio.create_task(server._serve())
-    while not server.started:
-        assert not task.done()
-        await asyncio.sleep(0)
-    yield
-    server.should_exit = True
-    await task
-
-
 @pytest.fixture
 def identity() -> TestIdentity:
     return TestIdentity()
@@ -83,6 +70,7 @@ async def client(tmp_path: Path, identity: TestIdentity) -> AsyncIterator[httpx.
                 **{name: f"unix:{path}" for name, path in sockets.items()},
                 "market": f"unix:{tmp_path}/nobody.sock",
             },
+            service_secret=SecretStr("x" * 32),
             redis_url=f"memory://{new_id()}",
             requests_per_minute=30,
         ),
@@ -90,9 +78,8 @@ async def client(tmp_path: Path, identity: TestIdentity) -> AsyncIterator[httpx.
     )
     door = tmp_path / "door.sock"
     async with contextlib.AsyncExitStack() as stack:
-        for path in sockets.values():
-            await stack.enter_async_context(served(upstream, uds=str(path)))
-        await stack.enter_async_context(served(gateway, uds=str(door)))
+        services = [(upstream, {"uds": str(path)}) for path in sockets.values()]
+        await stack.enter_async_context(served(*services, (gateway, {"uds": str(door)})))
         transport = httpx.AsyncHTTPTransport(uds=str(door))
         yield await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://door")

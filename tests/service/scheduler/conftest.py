@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from services.scheduler.clients.market import FakeMarket
-from services.scheduler.clients.registry import FakeRegistry, Image
+from services.scheduler.clients.registry import FakeRegistry, Image, ImageApp
 from services.scheduler.main import create_app
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.tools import Tools
@@ -304,7 +304,7 @@ def open_house(database_url: str) -> Opener:
         identity, market, registry = TestIdentity(), FakeMarket(), FakeRegistry()
         image = Image(
             id=new_id(), name="minimal", address="chusuan/minimal:1", cuda="12.1",
-            status="ready", apps=["jupyterlab"],
+            status="ready", apps=[ImageApp(name="jupyterlab", path="lab")],
         )  # fmt: skip
         registry.images[image.id] = image
         app = create_app(settings, key_source=identity, market=market, registry=registry)
