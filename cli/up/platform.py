@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -73,7 +73,7 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, **where: Any) -> None:
         **where,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve())
+    task = asyncio.create_task(_served(server, where))
 
     async def stop() -> None:
         server.should_exit = True
@@ -84,8 +84,16 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, **where: Any) -> None:
         while not server.started:
             if task.done():
                 task.result()
-                raise StartFailed(f"{where} did not start: see the log")
             await asyncio.sleep(0.01)
+
+
+async def _served(server: uvicorn.Server, where: Mapping[str, Any]) -> None:
+    """Raises StartFailed where uvicorn would end the process."""
+    try:
+        await server.serve()
+    except SystemExit as error:
+        name = where.get("uds") or f"{where.get('host')}:{where.get('port')}"
+        raise StartFailed(f"{name} did not start: see platform.log in the state folder") from error
 
 
 async def _run_agent(settings: AgentSettings) -> None:
