@@ -1,7 +1,8 @@
 # Every command a user, a developer or CI needs. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
-BENCHES := gateway
+BENCHES := gateway rent_to_ssh
+ROUNDS := 20
 
 .DEFAULT_GOAL := help
 
@@ -17,6 +18,17 @@ run: setup  ## bring the whole platform up (ARGS="--address 10.0.0.5 --port 80")
 test: setup  ## all tests, with real parts (PYTEST="-k name …")
 	@deploy/test-parts.sh
 	@.venv/bin/pytest -q $(PYTEST)
+
+images: setup  ## build all system images on this machine now (make run builds them in the background)
+	@.venv/bin/python -m cli.up.docker .cache/docker.log
+	@.venv/bin/python -m agent.building deploy/images minimal jupyter vscode
+
+crash: setup  ## kill the platform again and again during the main job (ROUNDS=20)
+	@deploy/test-parts.sh
+	@CHUSUAN_CRASH_ROUNDS=$(ROUNDS) .venv/bin/pytest -q -s tests/e2e/test_crashes.py
+
+demo: setup  ## drive the whole main job on the running platform, step by step
+	@$(PY) -m cli.demo
 
 lint: setup  ## format, lint, types, imports, sizes
 	@.venv/bin/ruff format --check .
@@ -37,4 +49,4 @@ lock:  ## choose dependency versions anew from pyproject.toml
 clean-state:  ## remove the platform's state folder, after asking
 	@.venv/bin/chusuan clean-state
 
-.PHONY: help setup run test lint bench lock clean-state
+.PHONY: help setup run test images crash demo lint bench lock clean-state

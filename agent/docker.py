@@ -58,7 +58,7 @@ class DockerEngine:
         labels = [f"{LABEL_NODE}={node_id}"]
         if instance_id is not None:
             labels.append(f"{LABEL_INSTANCE}={instance_id}")
-        with _answers():
+        with answers():
             found = await self._docker.containers.list(
                 all=True, filters=json.dumps({"label": labels})
             )
@@ -67,7 +67,7 @@ class DockerEngine:
 
     async def inspect(self, container: str) -> ContainerFact | None:
         try:
-            with _answers():
+            with answers():
                 shown = await self._docker.containers.container(container).show()
         except ImageMissing:
             return None
@@ -75,7 +75,7 @@ class DockerEngine:
 
     async def create(self, name: str, config: ContainerConfig) -> str:
         try:
-            with _answers():
+            with answers():
                 return (await self._docker.containers.create(config, name=name)).id
         except NameTaken:
             raise
@@ -86,27 +86,27 @@ class DockerEngine:
             raise
 
     async def start(self, container: str) -> None:
-        with _answers():
+        with answers():
             await self._docker.containers.container(container).start()
 
     async def stop(self, container: str, grace_s: int) -> None:
-        with _answers(), contextlib.suppress(ImageMissing):
+        with answers(), contextlib.suppress(ImageMissing):
             async with asyncio.timeout(grace_s + TIMEOUT_S):
                 await self._docker.containers.container(container).stop(t=grace_s)
 
     async def remove(self, container: str) -> None:
-        with contextlib.suppress(ImageMissing), _answers():
+        with contextlib.suppress(ImageMissing), answers():
             await self._docker.containers.container(container).delete(force=True, v=True)
 
     async def last_words(self, container: str) -> str:
-        with _answers():
+        with answers():
             lines = await self._docker.containers.container(container).log(
                 stdout=True, stderr=True, tail=3
             )
         return "".join(lines).strip()[-300:]
 
     async def pull(self, image: str, progress: Progress) -> None:
-        with _answers():
+        with answers():
             async for step in self._docker.images.pull(image, stream=True):
                 detail = step.get("progressDetail") or {}
                 total = detail.get("total")
@@ -117,7 +117,7 @@ class DockerEngine:
         repository, _, tag = reference.rpartition(":")
         if not repository or "/" in tag:
             repository, tag = reference, "latest"
-        with _answers():
+        with answers():
             answer = await self._docker.containers.container(container).commit(
                 repository=repository,
                 tag=tag,
@@ -132,11 +132,11 @@ class DockerEngine:
         return CommittedImage(answer["Id"], int(shown["Size"]))
 
     async def untag(self, reference: str) -> None:
-        with contextlib.suppress(ImageMissing), _answers():
+        with contextlib.suppress(ImageMissing), answers():
             await self._docker.images.delete(reference, force=True)
 
     async def tags(self, repository: str) -> list[str]:
-        with _answers():
+        with answers():
             images = await self._docker.images.list(
                 filters=json.dumps({"reference": [f"{repository}:*"]})
             )
@@ -144,7 +144,7 @@ class DockerEngine:
 
     async def read_file(self, container: str, path: str) -> FileCopy | None:
         try:
-            with _answers():
+            with answers():
                 archive = await self._docker.containers.container(container).get_archive(path)
         except ImageMissing:
             return None
@@ -162,13 +162,13 @@ class DockerEngine:
             member.size, member.mode = len(file.content), file.mode
             member.uid, member.gid = file.uid, file.gid
             archive.addfile(member, io.BytesIO(file.content))
-        with _answers():
+        with answers():
             await self._docker.containers.container(container).put_archive(  # type: ignore[no-untyped-call]  # aiodocker
                 str(target.parent), buffer.getvalue()
             )
 
     async def ensure_network(self, name: str, bridge: str) -> None:
-        with _answers():
+        with answers():
             found = await self._docker.networks.list(filters={"name": [f"^{name}$"]})
             if found:
                 return
@@ -206,7 +206,7 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def _answers() -> Iterator[None]:
+def answers() -> Iterator[None]:
     """Turns every way in which a call may fail into one of the engine's own."""
     try:
         yield

@@ -10,8 +10,10 @@ from uuid import UUID
 import structlog
 
 from agent import firewall
-from agent.docker import DockerEngine
+from agent.building import Builder, workshop_of
+from agent.clearing import Clearing
 from agent.engine import Engine, EngineRefused, EngineUnavailable
+from agent.imaging import DockerImages, ImageEngine
 from agent.inventory import (
     Doors,
     Machine,
@@ -35,11 +37,19 @@ RETRY_S = 1.0
 
 
 class Agent:
-    """A machine's nodes over one engine: the hardware's own, else those declared in nodes.toml."""
+    """A machine's nodes over one engine: the hardware's own, else those declared in nodes.toml.
+    Beside them, where there are recipes, the builder of images: without a node too."""
 
-    def __init__(self, settings: AgentSettings, *, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        engine: Engine | None = None,
+        images: ImageEngine | None = None,
+    ) -> None:
         self._settings = settings
         self._given_engine = engine
+        self._given_images = images
         self.nodes: list[Node] = []
 
     async def run(self) -> None:
@@ -48,21 +58,40 @@ class Agent:
         for folder in (settings.state_dir, settings.run_dir):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         machine = read_machine()
-        engine = self._given_engine or DockerEngine(settings.docker_host)
+        docker = DockerImages(settings.docker_host)
+        engine = self._given_engine or docker
+        images = self._given_images or docker
+        bus = open_bus(settings.bus_url)
         try:
-            self.nodes = await asyncio.to_thread(
-                build_nodes, settings, machine, engine, open_bus(settings.bus_url)
-            )
-            if not self.nodes:
-                log.warning("no_node", cure="no GPU was found and nodes.toml declares none")
-                await asyncio.Event().wait()
-            await self._prepare_network(engine)
+            self.nodes = await asyncio.to_thread(build_nodes, settings, machine, engine, bus)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch(engine))
-                for node in self.nodes:
-                    tasks.create_task(node.run())
+                tasks.create_task(self._keep_images(images, bus))
+                tasks.create_task(self._keep_nodes(engine))
         finally:
             await engine.close()
+            await docker.close()
+
+    async def _keep_nodes(self, engine: Engine) -> None:
+        if not self.nodes:
+            log.warning("no_node", cure="no GPU was found and nodes.toml declares none")
+            return
+        await self._prepare_network(engine)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(engine))
+            for node in self.nodes:
+                tasks.create_task(node.run())
+
+    async def _keep_images(self, images: ImageEngine, bus: Bus) -> None:
+        settings = self._settings
+        machine_id = await asyncio.to_thread(_kept_id, settings.state_dir / "machine.id")
+        clearing = Clearing(images, f"agent.{machine_id}.images")
+        await bus.subscribe(clearing.subscription)
+        try:
+            if settings.recipes is not None:
+                await Builder(workshop_of(settings, images, settings.recipes), bus).run()
+            await asyncio.Event().wait()
+        finally:
+            await bus.unsubscribe(clearing.queue)
 
     async def _prepare_network(self, engine: Engine) -> None:
         """Before any container; again after each restart of the engine, which may drop rules."""
@@ -142,11 +171,14 @@ def _host(settings: AgentSettings, machine: Machine, identity: Identity) -> Host
 
 
 def _node_id(state_dir: Path, name: str) -> UUID:
-    """The same over all restarts, for a name."""
-    path = state_dir / "nodes" / f"{name}.id"
+    return _kept_id(state_dir / "nodes" / f"{name}.id")
+
+
+def _kept_id(path: Path) -> UUID:
+    """The same over all restarts, for a path."""
     with contextlib.suppress(FileNotFoundError):
         return UUID(path.read_text().strip())
     path.parent.mkdir(parents=True, exist_ok=True)
-    node_id = new_id()
-    write_durably(path, str(node_id).encode())
-    return node_id
+    made = new_id()
+    write_durably(path, str(made).encode())
+    return made

@@ -16,6 +16,10 @@ class AgentSettings(BaseSettings):
     for apps, which the gateway alone reaches.
     deny_private_egress: containers may open no connection to private networks. Off by default,
     because image and package registries often live there.
+    recipes: folder of image recipes; None: this host builds none.
+    base_image: Debian 12, as a registry calls it; made from packages where none answers.
+    build_network: Docker's network mode of builds: `default`, or `host` where only the host itself
+    reaches package servers.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_AGENT_")
@@ -41,4 +45,7 @@ class AgentSettings(BaseSettings):
     bridge: str = "chusuan0"
     firewall: bool = True
     deny_private_egress: bool = False
+    recipes: Path | None = None
+    base_image: str = "debian:bookworm-slim"
+    build_network: str = "default"
     log_level: str = "INFO"

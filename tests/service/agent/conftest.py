@@ -26,7 +26,7 @@ from shared.events.agent import (
 from shared.events.envelope import Envelope
 from shared.ids import new_id
 
-IMAGES = ("chusuan-test/agent", "chusuan/minimal:12")
+MINIMAL = "chusuan/minimal:1"
 NODES = """
 [[node]]
 name = "sim-test"
@@ -54,13 +54,17 @@ def docker(*arguments: str) -> str:
 def image() -> str:
     if shutil.which("docker") is None:
         pytest.skip("no docker command")
-    for name in IMAGES:
-        try:
-            docker("image", "inspect", name)
-        except subprocess.CalledProcessError:
-            continue
-        return name
-    pytest.skip("no engine or no image: run tests/service/agent/image/build.sh")
+    return built(MINIMAL)
+
+
+def built(reference: str) -> str:
+    """Skips where it is not."""
+    name = reference.partition(":")[0].rpartition("/")[2]
+    try:
+        docker("image", "inspect", reference)
+    except subprocess.CalledProcessError:
+        pytest.skip(f"no engine or no image: python -m agent.building deploy/images {name}")
+    return reference
 
 
 @dataclass

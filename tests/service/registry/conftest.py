@@ -98,10 +98,11 @@ class House:
         return next(image for image in items if image["name"] == name)
 
     async def place(self, name: str = "mine", **changes: Any) -> httpx.Response:
+        source = changes.get("source_image_id") or (await self.system())["id"]
         body = {
             "image_id": str(new_id()),
             "name": name,
-            "source_image_id": (await self.system())["id"],
+            "source_image_id": source,
             "instance_id": str(new_id()),
             **changes,
         }

@@ -29,6 +29,7 @@ LEGAL = {
     ("saved", "failed", "ready"),
 }
 README = Path("services/registry/README.md")
+HOUSE = Path("deploy/images")
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -125,3 +126,9 @@ def test_a_recipe_is_named_as_its_folder_is(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipesError, match="is not a folder"):
         read_recipes(tmp_path / "none")
+
+
+def test_the_recipes_of_the_house_are_understood() -> None:
+    found = {recipe.name: [app.path for app in recipe.apps] for recipe in read_recipes(HOUSE)}
+    assert found == {"minimal": [], "jupyter": ["lab", "tensorboard/"], "vscode": ["vscode/"]}
+    assert next(iter(found)) == "minimal"
