@@ -23,11 +23,14 @@ TOOLS = ("debootstrap", "debian-archive-keyring")
 
 
 class BaseImage:
-    """name: what a registry calls it."""
+    """name: what a registry calls it. first_answer_s: a registry silent for so long has none."""
 
-    def __init__(self, images: ImageEngine, name: str) -> None:
+    def __init__(
+        self, images: ImageEngine, name: str, *, first_answer_s: float = FIRST_ANSWER_S
+    ) -> None:
         self._images = images
         self._name = name
+        self._first_answer_s = first_answer_s
 
     async def ensure(self, progress: Progress) -> str:
         """Its reference, once it is there. Raises EngineRefused with the reason."""
@@ -42,7 +45,7 @@ class BaseImage:
     async def _pulled(self, progress: Progress) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(FIRST_ANSWER_S) as limit:
+            async with asyncio.timeout(self._first_answer_s) as limit:
 
                 def alive(share: float | None, words: str) -> None:
                     limit.reschedule(loop.time() + NEXT_ANSWER_S)
