@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     column,
     func,
     select,
@@ -28,7 +29,8 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Bus, Undeliverable
@@ -38,7 +40,8 @@ from shared.events.envelope import Envelope, Payload
 log = structlog.get_logger(__name__)
 
 BATCH = 100
-LEASE_S = 60
+# What a killed relay had claimed waits so long; a living one renews its claims.
+LEASE_S = 6
 POLL_S = 1.0
 RETRY_S = 0.5
 KEEP_PUBLISHED = "7 days"
@@ -52,6 +55,13 @@ _outbox = table(
     column("claimed_until", DateTime(timezone=True)),
     column("published_at", DateTime(timezone=True)),
 )
+
+_RENEW = text(
+    """
+    UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
+    WHERE id = ANY(:ids) AND published_at IS NULL
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
 
 def define_outbox(metadata: MetaData) -> Table:
@@ -94,14 +104,15 @@ class Relay:
         self._database = database
         self._bus = bus
         self._awake = database.outbox_written
+        self._claimed: set[UUID] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        in_flight: set[asyncio.Task[None]] = set()
+        in_flight: set[asyncio.Task[None]] = {asyncio.create_task(self._renew_claims())}
         try:
             while True:
                 self._awake.clear()
-                claimed = await self._claim()
+                claimed = await self._claim_or_wait()
                 for events in _by_subject(claimed).values():
                     task = asyncio.create_task(self._publish(events))
                     in_flight.add(task)
@@ -115,6 +126,25 @@ class Relay:
             for task in in_flight:
                 task.cancel()
             await asyncio.gather(*in_flight, return_exceptions=True)
+
+    async def _claim_or_wait(self) -> list[Envelope]:
+        try:
+            return await self._claim()
+        except (OperationalError, OSError) as error:
+            # The database is away; its rows wait.
+            log.warning("outbox_unreachable", error=repr(error))
+            return []
+
+    async def _renew_claims(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            if not self._claimed:
+                continue
+            try:
+                async with self._database.transaction() as session:
+                    await session.execute(_RENEW, {"ids": list(self._claimed), "lease": LEASE_S})
+            except (OperationalError, OSError) as error:
+                log.warning("outbox_unreachable", error=repr(error))
 
     async def _claim(self) -> list[Envelope]:
         # A subject with an event still in flight waits: its order must hold.
@@ -137,6 +167,17 @@ class Relay:
         return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
 
     async def _publish(self, events: list[Envelope]) -> None:
+        ids = {event.id for event in events}
+        self._claimed |= ids
+        try:
+            await self._publish_in_order(events)
+        except (OperationalError, OSError) as error:
+            # Told perhaps, but not marked: it is told again when the claim has run out.
+            log.warning("outbox_unreachable", error=repr(error))
+        finally:
+            self._claimed -= ids
+
+    async def _publish_in_order(self, events: list[Envelope]) -> None:
         for event in events:
             while True:
                 try:
@@ -146,21 +187,12 @@ class Relay:
                     log.warning(
                         "event_undeliverable", event_type=event.type, reason=str(undeliverable)
                     )
-                    await self._extend(events)
                     await asyncio.sleep(RETRY_S)
             async with self._database.transaction() as session:
                 await session.execute(
                     update(_outbox).where(_outbox.c.id == event.id).values(published_at=func.now())
                 )
         self._awake.set()
-
-    async def _extend(self, events: list[Envelope]) -> None:
-        async with self._database.transaction() as session:
-            await session.execute(
-                update(_outbox)
-                .where(_outbox.c.id.in_([e.id for e in events]), _outbox.c.published_at.is_(None))
-                .values(claimed_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, LEASE_S))
-            )
 
 
 def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:

@@ -21,7 +21,8 @@ async def platform() -> AsyncIterator[RunningPlatform]:
     finally:
         log = (running.home / "platform.log").read_text(errors="replace")
         sys.stderr.write(log[-6000:] if os.environ.get("CHUSUAN_SHOW_LOG") else "")
-        await running.clear()
+        if not os.environ.get("KEEP"):
+            await running.clear()
 
 
 @pytest.fixture(scope="module")

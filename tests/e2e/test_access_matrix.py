@@ -132,6 +132,8 @@ async def test_another_user_reaches_no_object_of_mine_by_any_route(
 ) -> None:
     stranger = await approved(platform.url, operator)
     before = await everything_of(user, belongings)
+    for path in ("/instances", "/images", "/ssh-keys", "/bills", "/files"):
+        assert (await stranger.get(path, tab="mine"))["items"] == []
     tried, reached = 0, []
     for route in routes(document):
         if route.policy != "active" or "{" not in route.path:

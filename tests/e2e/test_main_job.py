@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.doors import QUIET, containers_of, rent, sftp, ssh
-from tests.e2e.people import Json, Person, approved, register, run
+from tests.e2e.people import Json, Person, register, run
 from tests.e2e.platform import RunningPlatform
 from tests.e2e.waiting import until
 
@@ -91,23 +91,6 @@ async def test_the_life_of_an_instance_from_rent_to_release(
     assert len(bills) == 3
     assert Decimal(wallet["balance"]) == Decimal(1000) - sum(Decimal(b["amount"]) for b in bills)
     assert Decimal(wallet["held"]) == 0
-
-
-async def test_another_user_sees_none_of_it(
-    platform: RunningPlatform, operator: Person, user: Person
-) -> None:
-    stranger = await approved(platform.url, operator)
-    mine = (await user.get("/instances"))["items"][0]["id"]
-    for method, path in (
-        ("GET", f"/instances/{mine}"),
-        ("GET", f"/instances/{mine}/credentials"),
-        ("POST", f"/instances/{mine}/release"),
-    ):
-        answer = await stranger.http.request(method, f"/api/v1{path}")
-        assert answer.status_code == 404, answer.text
-    assert (await stranger.get("/files", path="/"))["items"] == []
-    assert (await stranger.get("/images", tab="mine"))["items"] == []
-    await stranger.http.aclose()
 
 
 async def test_a_killed_platform_comes_back_with_its_containers_and_sums(

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import ClassVar
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared import inbox
-from shared.bus import MemoryBus, Subscription
+from shared import inbox, outbox
+from shared.bus import Handler, MemoryBus, Subscription
 from shared.database import Database, new_metadata
 from shared.events import Envelope, Payload
 from shared.inbox import consume, on
@@ -113,6 +114,66 @@ async def test_an_undeliverable_event_waits_and_arrives_later(
     await bus.subscribe(Subscription("q", ("test.#",), handler))
     await _emit_all(database, range(1))
     await asyncio.wait_for(done.wait(), 20)
+
+
+async def test_what_a_dead_relay_had_claimed_is_told_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
+    taken, told = asyncio.Event(), asyncio.Event()
+
+    async def hang(event: Envelope) -> None:
+        taken.set()
+        await asyncio.Event().wait()
+
+    async def tell(event: Envelope) -> None:
+        told.set()
+
+    async with _relaying(database, hang):
+        await _emit_all(database, range(1))
+        await asyncio.wait_for(taken.wait(), 20)
+    async with _relaying(database, tell):
+        await asyncio.wait_for(told.wait(), 20)
+
+
+async def test_a_slow_consumer_does_not_lose_its_event_to_another_relay(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
+    deliveries = 0
+    done = asyncio.Event()
+
+    async def slow(event: Envelope) -> None:
+        nonlocal deliveries
+        deliveries += 1
+        first = await _claimed_until(database)
+        while (await _claimed_until(database) - first).total_seconds() < 1.0:
+            await asyncio.sleep(0)
+        done.set()
+
+    async with _relaying(database, slow), _relaying(database, slow):
+        await _emit_all(database, range(1))
+        await asyncio.wait_for(done.wait(), 20)
+    assert deliveries == 1
+
+
+@contextlib.asynccontextmanager
+async def _relaying(database: Database, handler: Handler) -> AsyncIterator[None]:
+    bus = MemoryBus()
+    await bus.subscribe(Subscription("q", ("test.#",), handler))
+    task = asyncio.create_task(Relay(database, bus).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _claimed_until(database: Database) -> datetime:
+    async with database.transaction() as session:
+        found = await session.execute(text("SELECT claimed_until FROM outbox"))
+        moment: datetime = found.scalar_one()
+    return moment
 
 
 async def _record(session: AsyncSession, payload: Happened, event: Envelope) -> None:
