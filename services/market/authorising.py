@@ -114,7 +114,7 @@ async def expire_all(tools: Tools) -> None:
 
 async def _expire(session: AsyncSession, authorisation_id: UUID) -> None:
     wallet, authorisation = await locked(session, authorisation_id)
-    if authorisation.state != AuthorisationState.open or authorisation.expires_at > utc_now():
+    if authorisation.state != AuthorisationState.open:
         return
     move(authorisation, AuthorisationState.expired)
     hold(wallet, authorisation, ZERO)

@@ -235,6 +235,7 @@ def open_house(database_url: str) -> Opener:
                 await house.host(house.host_id)
                 yield house
                 assert await verify_ledger(house.tools) == 0
+                assert await house.rows("SELECT type, error FROM dead_letters") == []
         await bus.close()
 
     return start

@@ -82,6 +82,31 @@ async def test_several_instances_share_one_balance(house: House) -> None:
     assert len(await house.told(WalletExhausted)) == 1
 
 
+async def test_a_balance_that_lasted_again_and_then_does_not_is_told_at_once(
+    house: House,
+) -> None:
+    account = await house.account("5")
+    first, second = [await house.running(account) for _ in range(2)]
+    for run in (first, second):
+        await house.tell(run.proven(at(minutes=79)))
+    await house.watch(account, at(minutes=79))
+    await house.tell(first.stopped(at(minutes=79)))
+    await house.watch(account, at(minutes=79))
+    assert len(await house.told(WalletExhausted)) == 1
+    await house.watch(account, at(minutes=80))
+    assert len(await house.told(WalletExhausted)) == 2
+
+
+async def test_a_new_start_beside_an_empty_wallet_is_told_at_once(house: House) -> None:
+    account = await house.account("2.05")
+    run = await house.running(account)
+    await house.tell(run.proven(at(minutes=65)))
+    await house.watch(account, at(minutes=65))
+    await house.authorised(account, mode="cpu")
+    await house.watch(account, at(minutes=65, seconds=1))
+    assert len(await house.told(WalletExhausted)) == 2
+
+
 async def test_the_worker_asks_for_everyone_who_runs(house: House) -> None:
     poor, rich = await house.account("1.88"), await house.account("100")
     for account in (poor, rich):

@@ -69,6 +69,15 @@ async def test_the_first_stop_stands(house: House, payer: UUID) -> None:
     assert (await house.bill(payer))["seconds"] == 3600
 
 
+async def test_the_first_stop_stands_before_the_start_is_known_too(
+    house: House, payer: UUID
+) -> None:
+    run = await house.authorised(payer)
+    for fact in (run.stopped(at(hours=1)), run.stopped(at(hours=9)), run.started(at())):
+        await house.tell(fact)
+    assert (await house.bill(payer))["seconds"] == 3600
+
+
 async def test_each_clock_hour_is_debited_once_and_the_stop_takes_the_rest(
     house: House, payer: UUID
 ) -> None:
@@ -120,6 +129,15 @@ async def test_an_older_proof_takes_nothing_back(house: House, payer: UUID) -> N
     await house.tell(run.proven(at(minutes=30)))
     await house.tell(run.proven(at(minutes=10)))
     assert (await house.bill(payer))["seconds"] == 1800
+
+
+async def test_what_is_over_is_proven_no_further(house: House, payer: UUID) -> None:
+    run = await house.running(payer)
+    await house.tell(run.proven(at(minutes=10)))
+    await house.tell(run.stopped(at(minutes=20)))
+    await house.tell(run.proven(at(minutes=30)))
+    proven = await house.rows("SELECT proven_until FROM authorisations")
+    assert proven[0][0] == at(minutes=10)
 
 
 async def test_a_proof_may_come_before_its_start(house: House, payer: UUID) -> None:
@@ -184,7 +202,7 @@ async def test_a_fact_of_an_authorisation_never_given_is_kept_for_the_operator(
 ) -> None:
     stray = Run(new_id(), payer, new_id(), PRICE)
     await house.tell(stray.stopped(at()))
-    parked = await house.rows("SELECT type FROM dead_letters")
+    parked = await house.rows("DELETE FROM dead_letters RETURNING type")
     assert [row[0] for row in parked] == ["scheduler.instance.stopped"]
     await house.tell(stray.proven(at()))
     assert await house.wallet(payer) == (100, 0, 100)
