@@ -64,7 +64,8 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What all instances of a node work with. changed: tells the node to report."""
+    """What all instances of a node work with. changed: tells the node to report, at once where
+    the instance has arrived somewhere, soon where it is on its way."""
 
     host: Host
     engine: Engine
@@ -72,7 +73,7 @@ class Tools:
     boot_id: str
     stop_grace_s: int
     ready_timeout_s: float
-    changed: Callable[[], None]
+    changed: Callable[[bool], None]
 
 
 class Instance:
@@ -406,7 +407,7 @@ class Instance:
 
     def _show(self, doing: Doing | None) -> None:
         self.doing = doing
-        self._tools.changed()
+        self._tools.changed(doing is None or doing.state is ObservedState.running)
 
     def _run(self, order: DesiredInstance, before: str) -> Run:
         return Run(token=order.start_token, before=before, boot_id=self._tools.boot_id)

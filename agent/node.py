@@ -22,6 +22,8 @@ from shared.events.envelope import Envelope
 
 log = structlog.get_logger(__name__)
 
+PROGRESS_S = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -55,6 +57,7 @@ class Node:
         self._settings = settings
         self._journal = Journal(settings.state_dir)
         self._changed = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._list_now = asyncio.Event()
         self._issued_at: float = 0.0
         self._sequence = 0
@@ -66,7 +69,7 @@ class Node:
             boot_id=machine.boot_id,
             stop_grace_s=settings.stop_grace_s,
             ready_timeout_s=settings.ready_timeout_s,
-            changed=self._changed.set,
+            changed=self._note_change,
         )
 
     @property
@@ -128,6 +131,11 @@ class Node:
             if instance_id not in ordered:
                 instance.disown()
 
+    def _note_change(self, arrived: bool) -> None:
+        self._changed.set()
+        if arrived:
+            self._arrived.set()
+
     def _add(self, instance: Instance) -> None:
         if self._tasks is None:
             raise RuntimeError("the node does not run")
@@ -137,6 +145,7 @@ class Node:
     async def _publish_changes(self) -> None:
         while True:
             self._changed.clear()
+            self._arrived.clear()
             try:
                 await self._bus.publish(
                     Envelope.wrap(
@@ -149,6 +158,10 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.heartbeat_s):
                     await self._changed.wait()
+            # Steps on the way are told together: telling each would slow down what they tell of.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROGRESS_S):
+                    await self._arrived.wait()
 
     def _report(self) -> NodeReported:
         # Rises over restarts too, without a file of its own.
