@@ -40,6 +40,7 @@ lint: setup  ## format, lint, types, imports, sizes
 bench: $(BENCHES:%=bench-%)  ## every benchmark, one JSON object a line
 
 bench-%: setup
+	@deploy/bench-parts.sh
 	@$(PY) -m bench.$*
 
 lock:  ## choose dependency versions anew from pyproject.toml

@@ -20,7 +20,9 @@ from shared.policy import Caller, Policy, policy
 
 router = APIRouter(prefix="/api/v1/files")
 
-CHUNK_BYTES = 1 << 20
+# Each is a hop to a thread: 2 MiB cost 15 % less of the processor per GiB than 1 MiB, 256 KiB 70 %
+# more (`make bench-gateway`).
+CHUNK_BYTES = 2 << 20
 
 
 @router.get("", **policy(Policy.ACTIVE))
