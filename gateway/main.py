@@ -126,12 +126,13 @@ class Door:
 
     async def _carry(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         service = service_for(scope["raw_path"].decode("latin-1"))
-        if service is None or service not in self._settings.upstreams:
+        is_own = OWN_CALLS.fullmatch(scope["path"]) is not None
+        if service is None or not (is_own or service in self._settings.upstreams):
             raise NoSuchAddress
         wait_s = await self.limit.wait_s(await self._caller(scope))
         if wait_s:
             raise TooManyRequests(wait_s=wait_s)
-        if OWN_CALLS.fullmatch(scope["path"]):
+        if is_own:
             return await self._pages(scope, receive, send)
         most = self._settings.json_body_bytes
         unlimited = (scope["method"], scope["path"]) in STREAMED_BODIES
