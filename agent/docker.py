@@ -137,9 +137,7 @@ class DockerEngine:
 
     async def tags(self, repository: str) -> list[str]:
         with answers():
-            images = await self._docker.images.list(
-                filters=json.dumps({"reference": [f"{repository}:*"]})
-            )
+            images = await self._docker.images.list(filters={"reference": [f"{repository}:*"]})
         return [t for i in images for t in i.get("RepoTags") or [] if t.startswith(repository)]
 
     async def read_file(self, container: str, path: str) -> FileCopy | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from agent import firewall
+from agent import firewall, neighbours
 from agent.building import Builder, workshop_of
 from agent.clearing import Clearing
 from agent.engine import Engine, EngineRefused, EngineUnavailable
@@ -103,6 +103,7 @@ class Agent:
             except (EngineUnavailable, EngineRefused) as error:
                 log.warning("network_failed", error=str(error))
                 await asyncio.sleep(RETRY_S)
+        await asyncio.to_thread(neighbours.ask_quickly, settings.bridge)
         if settings.firewall:
             await firewall.apply(settings.bridge, deny_private_egress=settings.deny_private_egress)
 

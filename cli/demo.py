@@ -7,6 +7,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +18,8 @@ URL = os.environ.get("CHUSUAN_URL", "http://127.0.0.1:8080")
 HOME = Path(os.environ.get("CHUSUAN_HOME", "/var/lib/chusuan"))
 SFTP_PORT = os.environ.get("CHUSUAN_SFTP_PORT", "2022")
 STEP_TIMEOUT_S = 1800
+IMAGE_TIMEOUT_S = 1800
+APP_TIMEOUT_S = 60
 CONTENT = "lung nodule\n" * 1000
 
 
@@ -103,14 +108,30 @@ def bring_data(user: Person, username: str, folder: Path) -> Path:
     return key
 
 
+def await_image(user: Person, name: str) -> None:
+    """A fresh platform builds its system images first; `minimal` takes a minute or two."""
+    shown = ""
+    deadline = time.monotonic() + IMAGE_TIMEOUT_S
+    while True:
+        found = [i for i in user.ask("images", "--tab", "system")["items"] if i["name"] == name]
+        status = found[0]["status"] if found else "unknown"
+        if status == "ready":
+            return
+        if status == "failed" or time.monotonic() > deadline:
+            raise Surprise(f"the image {name} is {status}: {found}")
+        words = f"  … the image {name} is {status}: {found[0]['message'] or 'waiting'}"
+        if words != shown:
+            shown = words
+            print(words[:100], flush=True)
+        time.sleep(2)
+
+
 def work_inside(user: Person, key: Path) -> None:
-    offers = user.ask("market", "--gpus", "1")["items"]
-    offer = next((o for o in offers if o["status"] == "rentable"), None)
-    if offer is None:
-        raise Surprise("no host has a free GPU")
+    await_image(user, "minimal")
     user.chusuan("market", "--gpus", "1")
+    offer = offer_with_a_gpu(user)
     user.chusuan(
-        "rent", offer["id"], "--gpus", "1", "--image", "minimal", "--name", "demo",
+        "rent", offer, "--gpus", "1", "--image", "minimal", "--name", "demo",
         "--env", "STUDY=LIDC",
     )  # fmt: skip
     see(inside(user, key, "demo", "wc -c < /root/netdisk/scan.txt"), str(len(CONTENT)))
@@ -123,8 +144,43 @@ def work_inside(user: Person, key: Path) -> None:
     user.chusuan("stop", "demo")
     user.chusuan("save", "demo", "demo-image")
     see(user.chusuan("images", "--tab", "mine"), "demo-image")
-    user.chusuan("rent", offer["id"], "--image", "demo-image", "--name", "demo-2")
+    user.chusuan("rent", offer, "--image", "demo-image", "--name", "demo-2")
     see(inside(user, key, "demo-2", "cat /root/mark"), "kept")
+
+
+def offer_with_a_gpu(user: Person) -> str:
+    offers = user.ask("market", "--gpus", "1")["items"]
+    offer = next((o for o in offers if o["status"] == "rentable"), None)
+    if offer is None:
+        raise Surprise("no host has a free GPU")
+    return str(offer["name"])
+
+
+def open_lab(user: Person) -> None:
+    """JupyterLab through the gateway, as a browser would open it."""
+    await_image(user, "jupyter")
+    user.chusuan("rent", offer_with_a_gpu(user), "--image", "jupyter", "--name", "demo-lab")
+    url = user.chusuan("open", "demo-lab", "--app", "jupyterlab").strip()
+    print(f"\nuser's browser opens {url}", flush=True)
+    browser = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor()
+    )
+    see(page_of(browser, url), "JupyterLab")
+
+
+def page_of(browser: urllib.request.OpenerDirector, url: str) -> str:
+    """The page, once the app answers: it starts after SSH, and until then a page says so."""
+    deadline = time.monotonic() + APP_TIMEOUT_S
+    while True:
+        try:
+            with browser.open(url, timeout=30) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            if error.code not in (502, 503) or time.monotonic() > deadline:
+                raise Surprise(f"{url}: {error}") from error
+            # The ticket is spent: the cookie opens the address from now on.
+            url = error.url or url
+        time.sleep(1)
 
 
 def inside(user: Person, key: Path, instance: str, command: str) -> str:
@@ -132,12 +188,12 @@ def inside(user: Person, key: Path, instance: str, command: str) -> str:
 
 
 def settle(user: Person) -> None:
-    for name in ("demo", "demo-2"):
+    for name in ("demo", "demo-2", "demo-lab"):
         see(user.chusuan("release", name, "--yes"), "released")
     user.chusuan("bill")
     segments = len(user.ask("bill")["items"])
-    if segments != 3:
-        raise Surprise(f"expected 3 bills (with GPU, without, from the image), saw {segments}")
+    if segments != 4:
+        raise Surprise(f"expected 4 bills (GPU, no card, from the image, lab), saw {segments}")
     user.chusuan("wallet")
 
 
@@ -159,6 +215,7 @@ def main() -> None:
             username = open_account(operator, user)
             key = bring_data(user, username, folder)
             work_inside(user, key)
+            open_lab(user)
             settle(user)
         except (Surprise, OSError, subprocess.TimeoutExpired) as error:
             print(f"\nThe demo stopped: {error}", file=sys.stderr)

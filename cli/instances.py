@@ -26,7 +26,8 @@ def _status(instance: Json) -> str:
 
 
 def _card(instance: Json) -> str:
-    return f"{instance['gpu_count']} × {instance['gpu_model']}"
+    mark = " (simulated)" if instance.get("simulated") else ""
+    return f"{instance['gpu_count']} × {instance['gpu_model']}{mark}"
 
 
 def _command(instance: Json) -> str | None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from cli.up.docker import ensure_docker
-from cli.up.home import Home, default_home
+from cli.up.docker import ensure_docker, remove_containers
+from cli.up.home import Home, default_home, read_node_ids
 from cli.up.platform import StartFailed, running
 from cli.up.postgres import PostgresFailed
 from cli.up.wiring import PlatformOptions
@@ -47,12 +47,16 @@ def clean_state(home: Path | None) -> None:
         console.print(f"{place.root} does not exist: nothing to remove.")
         return
     if (
-        console.input(f"Remove {place.root} with all accounts, files and bills? Type yes: ")
+        console.input(
+            f"Remove {place.root} with all accounts, files, bills and instances? Type yes: "
+        )
         != "yes"
     ):
         console.print("Nothing was removed.")
         return
     with _alone(place):
+        remove_containers(read_node_ids(place.agent))
+        shutil.rmtree(place.run, ignore_errors=True)
         shutil.rmtree(place.root)
     console.print(f"Removed {place.root}.")
 

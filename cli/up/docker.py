@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SOCKET = Path("/var/run/docker.sock")
@@ -37,6 +37,20 @@ def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
             return None
         time.sleep(0.2)
     return f"The Docker Engine did not start: see {log}."
+
+
+def remove_containers(node_ids: Sequence[str]) -> None:
+    """All instances of these hosts, running or not. Where no engine answers there are none."""
+    if not _answers():
+        return
+    for node_id in node_ids:
+        found = _docker("ps", "-aq", "--filter", f"label=chusuan.node={node_id}").split()
+        if found:
+            _docker("rm", "-f", "-v", *found)
+
+
+def _docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _answers() -> bool:

@@ -89,6 +89,11 @@ class Home:
         return self.root / "operator-password"
 
 
+def read_node_ids(agent: Path) -> list[str]:
+    """Of the hosts that an agent with this state folder ever was."""
+    return [path.read_text().strip() for path in (agent / "nodes").glob("*.id")]
+
+
 def _write_private(path: Path, content: str) -> None:
     """Whole or not at all, readable by the owner alone from its first byte on."""
     partial = path.with_name(f"{path.name}.partial")

@@ -16,7 +16,7 @@ from cli.up.home import SERVICES
 from cli.up.postgres import Postgres
 from cli.up.wiring import BUS, PlatformOptions, Wiring
 from gateway.main import SERVER_OPTIONS as GATEWAY_SERVER_OPTIONS
-from shared.bus import open_bus
+from shared.bus import memory_bus
 
 log = structlog.get_logger(__name__)
 
@@ -51,11 +51,15 @@ async def running(options: PlatformOptions, say: Say) -> AsyncIterator[None]:
         stack.push_async_callback(postgres.stop)
         for service in SERVICES:
             await postgres.create_database(service)
-        bus = open_bus(BUS)
+        bus = memory_bus(BUS)
         stack.push_async_callback(bus.close)
+        bus.hold()
         wiring = Wiring(options, postgres.url)
         for name, app in wiring.services().items():
             await _serve(stack, app, uds=str(home.socket(name)))
+        # Everyone listens now; before the first one stops listening it is held again.
+        bus.flow()
+        stack.callback(bus.hold)
         agent = asyncio.create_task(_run_agent(wiring.agent()))
         stack.push_async_callback(_stop, agent)
         where: dict[str, Any] = {"host": options.address, "port": options.port}

@@ -7,7 +7,7 @@ returning means done; raising means deliver again.
 
 from shared.bus.memory import MemoryBus
 from shared.bus.protocol import Bus, Handler, Subscription, Undeliverable, matches
-from shared.bus.url import open_bus
+from shared.bus.url import memory_bus, open_bus
 
 __all__ = [
     "Bus",
@@ -16,5 +16,6 @@ __all__ = [
     "Subscription",
     "Undeliverable",
     "matches",
+    "memory_bus",
     "open_bus",
 ]

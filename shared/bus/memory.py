@@ -2,7 +2,8 @@
 
 It stores nothing. Durability comes from the outbox: `publish` returns only after every bound
 handler has finished, so an event whose consumer died with the process is still unpublished and
-comes again after the restart.
+comes again after the restart. Nor does it know who will subscribe: whoever composes the process
+holds it until all have, and again before the first one leaves.
 """
 
 import asyncio
@@ -32,8 +33,18 @@ class MemoryBus:
     def __init__(self) -> None:
         self._queues: dict[str, list[_Queue]] = {}
         self._turn: dict[str, int] = {}
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def hold(self) -> None:
+        """What is published from now on waits."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        self._flows.set()
 
     async def publish(self, event: Envelope) -> None:
+        await self._flows.wait()
         deliveries = [
             self._deliver(name, event)
             for name, members in list(self._queues.items())

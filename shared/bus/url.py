@@ -6,9 +6,16 @@ from shared.bus.protocol import Bus
 _in_this_process: dict[str, MemoryBus] = {}
 
 
+def memory_bus(url: str) -> MemoryBus:
+    """For the one who composes a process. Raises ValueError for another scheme."""
+    scheme, _, name = url.partition("://")
+    if scheme != "memory":
+        raise ValueError(f"{url!r} is not a bus inside this process")
+    return _in_this_process.setdefault(name, MemoryBus())
+
+
 def open_bus(url: str) -> Bus:
     """Raises ValueError for a scheme that no implementation serves."""
-    scheme, _, name = url.partition("://")
-    if scheme == "memory":
-        return _in_this_process.setdefault(name, MemoryBus())
+    if url.startswith("memory://"):
+        return memory_bus(url)
     raise ValueError(f"bus_url {url!r}: use memory://NAME")

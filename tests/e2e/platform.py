@@ -76,12 +76,10 @@ class RunningPlatform:
     async def clear(self) -> None:
         """Stop, and leave neither containers nor state on the machine."""
         await self.stop()
-        for node in (self.home / "agent" / "nodes").glob("*.id"):
-            label = f"label=chusuan.node={node.read_text().strip()}"
-            left = (await run("docker", "ps", "-aq", "--filter", label)).split()
-            if left:
-                await run("docker", "rm", "-f", "-v", *left)
-        shutil.rmtree(self.home)
+        await run(
+            sys.executable, "-m", "cli.main", "clean-state", "--home", str(self.home),
+            stdin=b"yes\n",
+        )  # fmt: skip
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from agent.docker import DockerEngine
+from agent.neighbours import ASK_AGAIN_MS, NEIGHBOURS
 from shared.events.agent import DesiredInstance, EndReason, SaveOrder
 from shared.ids import new_id
 from tests.service.agent.conftest import Stage, docker
@@ -28,6 +29,11 @@ async def test_an_ordered_instance_answers_ssh_with_its_variables(stage: Stage) 
     await stage.ssh(order, "echo kept > /root/netdisk/file")
     volume = stage.settings.netdisk_root / "volumes" / str(order.volume_id) / "files"
     assert (volume / "file").read_text() == "kept\n"
+
+
+async def test_early_knocks_do_not_delay_the_first_answer(stage: Stage) -> None:
+    bridge = NEIGHBOURS / stage.settings.bridge
+    assert int((bridge / "retrans_time_ms").read_text()) == ASK_AGAIN_MS
 
 
 async def test_stop_reports_dockers_end_and_a_new_token_starts_the_same_disk(stage: Stage) -> None:
