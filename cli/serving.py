@@ -31,6 +31,9 @@ def up(
         Path | None, typer.Option(help="Simulated hosts, where the machine has no GPU.")
     ] = None,
     recipes: Annotated[Path | None, typer.Option(help="System images, a folder each.")] = None,
+    apps_url: Annotated[
+        str, typer.Option(help="Where browsers reach JupyterLab and its kin: a domain of its own.")
+    ] = "",
     install: Annotated[bool, typer.Option(help="Install Docker where it is missing.")] = True,
 ) -> None:
     """Run the whole platform in this process, until Ctrl-C."""
@@ -43,6 +46,7 @@ def up(
         sftp_port=sftp_port,
         port_first=first,
         port_last=last,
+        apps_url=apps_url,
         **({} if nodes is None else {"nodes_file": nodes.resolve()}),
         **({} if recipes is None else {"recipes": recipes.resolve()}),
     )

@@ -35,7 +35,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 class PlatformOptions:
     """address: where users reach the gateway, SFTP and their instances. port_first, port_last:
     what instances may publish. nodes_file: simulated hosts where the machine has no GPU.
-    recipes: of the system images, a folder each."""
+    recipes: of the system images, a folder each. apps_url: where browsers reach the apps of
+    instances, on a domain of their own; empty: at the gateway itself."""
 
     home: Home
     address: str = "127.0.0.1"
@@ -45,6 +46,7 @@ class PlatformOptions:
     port_last: int = 22999
     nodes_file: Path = DEPLOY / "nodes.toml"
     recipes: Path = DEPLOY / "images"
+    apps_url: str = ""
 
 
 class Wiring:
@@ -71,6 +73,7 @@ class Wiring:
                 upstreams={service: self._url(service) for service in SERVICES},
                 redis_url=REDIS,
                 service_secret=self._secret("gateway"),
+                apps_url=self._options.apps_url,
             )
         )
 
