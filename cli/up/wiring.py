@@ -10,10 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import SecretStr
-from services.market.main import create_app as create_market
-from services.market.settings import MarketSettings
-from services.registry.main import create_app as create_registry
-from services.registry.settings import RegistrySettings
 from starlette.types import ASGIApp
 
 from agent.settings import AgentSettings
@@ -22,6 +18,10 @@ from gateway.main import create_app as create_gateway
 from gateway.settings import GatewaySettings
 from services.auth.main import create_app as create_auth
 from services.auth.settings import AuthSettings
+from services.market.main import create_app as create_market
+from services.market.settings import MarketSettings
+from services.registry.main import create_app as create_registry
+from services.registry.settings import RegistrySettings
 from services.scheduler.main import create_app as create_scheduler
 from services.scheduler.settings import SchedulerSettings
 from services.storage.main import create_app as create_storage
