@@ -18,7 +18,7 @@ from tests.e2e.waiting import until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 async def lab(platform: RunningPlatform, user: Person) -> AsyncIterator[Json]:
     """A running instance of the Jupyter image."""
     image = await system_image(platform, "jupyter")

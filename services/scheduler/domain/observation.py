@@ -195,7 +195,8 @@ def _on_the_way_down(standing: Standing, seen: Seen, reported_at: datetime) -> O
 
 def _at_rest(standing: Standing, seen: Seen) -> Outcome | None:
     if standing.holds_gpus and seen.state in (SeenState.stopped, SeenState.absent):
-        return Outcome(standing.state, standing.resume, moved=False, returns_gpus=True)
+        rest = active_state(standing.state, standing.resume)
+        return Outcome(rest, None, moved=False, returns_gpus=True)
     return None
 
 

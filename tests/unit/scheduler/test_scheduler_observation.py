@@ -53,7 +53,8 @@ def standings(draw: st.DrawFn) -> Standing:
         start_token=TOKEN,
         authorised=under is State.running or draw(st.booleans()),
         holds_gpus=draw(st.booleans()),
-        restarts=under is State.stopping and draw(st.booleans()),
+        # Neither is a save accepted during a restart, nor a restart during a save.
+        restarts=state is State.stopping and draw(st.booleans()),
         started_at=started,
         releasing_at=draw(moments) if state is State.releasing else None,
         save_image_id=IMAGE if state is State.saving else None,
