@@ -112,7 +112,7 @@ def container_config(
             LABEL_SPEC: spec,
             LABEL_DISK: str(disk),
         },
-        "ExposedPorts": {f"{SSH_PORT}/tcp": {}, f"{APP_PORT}/tcp": {}},
+        "ExposedPorts": {port: {} for port in _ports(order, host)},
         "HostConfig": host_config(order, host),
     }
 
@@ -121,10 +121,7 @@ def host_config(order: DesiredInstance, host: Host) -> dict[str, JsonValue]:
     memory = min(order.memory_bytes, host.memory_bytes)
     config: dict[str, JsonValue] = {
         "NetworkMode": host.network,
-        "PortBindings": {
-            f"{SSH_PORT}/tcp": [_binding(host.publish_address, order.ssh_port)],
-            f"{APP_PORT}/tcp": [_binding(host.app_publish_address, order.app_port)],
-        },
+        "PortBindings": _ports(order, host),
         "Mounts": [
             _mount(host.run_folder(order.instance_id), "/run/chusuan", read_only=True),
             _mount(host.volume_folder(order.volume_id), "/root/netdisk"),
@@ -163,6 +160,15 @@ def _environment(order: DesiredInstance, host: Host) -> list[str]:
         return [f"NVIDIA_VISIBLE_DEVICES={','.join(order.gpus)}", "CHUSUAN_SIMULATED_GPUS="]
     count = len(order.gpus) if order.mode == "gpu" else ""
     return ["NVIDIA_VISIBLE_DEVICES=void", f"CHUSUAN_SIMULATED_GPUS={count}"]
+
+
+def _ports(order: DesiredInstance, host: Host) -> dict[str, JsonValue]:
+    ports: dict[str, JsonValue] = {
+        f"{SSH_PORT}/tcp": [_binding(host.publish_address, order.ssh_port)]
+    }
+    if order.app_port is not None:
+        ports[f"{APP_PORT}/tcp"] = [_binding(host.app_publish_address, order.app_port)]
+    return ports
 
 
 def _binding(address: str, port: int) -> JsonValue:

@@ -94,7 +94,7 @@ def _order(
             "cpu_cores": instance.cpu_cores if has_gpus else settings.cpu_mode_cores,
             "memory_bytes": instance.memory_bytes if has_gpus else settings.cpu_mode_memory_bytes,
             "ssh_port": instance.ssh_port,
-            "app_port": instance.app_port,
+            "app_port": instance.app_port if instance.image_apps else None,
             "env": instance.env,
             "authorized_keys": keys,
             "password_hash": instance.password_hash,

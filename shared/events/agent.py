@@ -60,7 +60,8 @@ class DesiredInstance(_Part):
     start_token: names one start; an agent starts the container once for each, so that what ended
     by itself stays ended, and a restart is a new token.
     gpus: UUIDs of this node's devices; empty in no-card mode.
-    ssh_port, app_port: host ports for the container's 22 and 8888.
+    ssh_port, app_port: host ports for the container's 22 and 8888; no app_port where the image
+    brings no app.
     password_hash: crypt(3) form. ssh_host_key: OpenSSH PEM, one per instance for its life.
     volume_id: whose net disk (the account's id).
     """
@@ -76,7 +77,7 @@ class DesiredInstance(_Part):
     cpu_cores: float
     memory_bytes: int
     ssh_port: int
-    app_port: int
+    app_port: int | None = None
     env: dict[str, str]
     authorized_keys: list[str]
     password_hash: str

@@ -86,3 +86,12 @@ async def test_every_service_lists_the_problems_it_may_answer(house: House) -> N
     kinds = {kind["code"]: kind for kind in (await house.http.get("/problems.json")).json()}
     assert kinds["gpus_taken"]["status"] == 409
     assert kinds["gpus_taken"]["title"] == {"zh": "GPU 已被占用", "en": "The GPUs are taken"}
+
+
+async def test_an_image_without_apps_publishes_ssh_alone(house: House, agent: Agent) -> None:
+    plain = house.image.model_copy(update={"id": new_id(), "apps": []})
+    house.registry.images[plain.id] = plain
+    with_apps = await house.rent(agent)
+    without = await house.rent(agent, image_id=str(plain.id))
+    assert (await agent.ordered(with_apps["id"])).app_port is not None
+    assert (await agent.ordered(without["id"])).app_port is None

@@ -71,6 +71,10 @@ def test_the_host_config_is_exactly_the_allowlist() -> None:
         "OomScoreAdj": 500,
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
     }
+    without_apps = host_config(an_order(app_port=None), a_host())
+    assert without_apps["PortBindings"] == {
+        "22/tcp": [{"HostIp": "192.0.2.1", "HostPort": "22000"}]
+    }
     assert not {"MKNOD", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SETFCAP"} & {*CAPABILITIES}
 
 
