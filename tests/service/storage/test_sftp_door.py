@@ -277,16 +277,20 @@ async def test_a_client_that_asks_and_never_listens_fills_no_memory(user: Person
             subsystem="sftp", encoding=None, window=65536
         )
         writer.write(_packet(1, (3).to_bytes(4, "big")))
-        await reader.readexactly(4)
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
         writer.write(_packet(3, b"\0\0\0\1" + _string(b"a") + b"\0\0\0\1" + b"\0\0\0\0"))
-        await asyncio.sleep(0.2)
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
         ask = _packet(
             5, b"\0\0\0\2" + _string(b"\0\0\0\0") + bytes(8) + (1 << 20).to_bytes(4, "big")
         )
         for _ in range(2000):
             writer.write(ask)
-        await asyncio.sleep(1)
-        assert _resident() - before < 60 * MIB
+        still, last = 0, _resident()
+        while still < 100:
+            assert last - before < 60 * MIB
+            await asyncio.sleep(0.005)
+            now = _resident()
+            still, last = (still + 1 if now == last else 0), now
 
 
 def _packet(kind: int, rest: bytes) -> bytes:
