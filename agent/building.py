@@ -134,16 +134,17 @@ class Builder:
                     await self._asked.wait()
 
     async def _look(self) -> None:
-        """What is wanted, and what of it is there."""
-        ids = [wanted.image_id for wanted in self._wanted]
-        self.works = {wanted.image_id: self._known(wanted) for wanted in self._wanted}
-        for image_id in ids:
-            work = self.works[image_id]
-            work.image = await self.workshop.images.image(work.wanted.reference)
+        """What is wanted, and what of it is there. Nothing is told of an image before it was
+        looked for: after a restart those that are there must not seem to be missing."""
+        works: dict[UUID, _Work] = {}
+        for wanted in self._wanted:
+            work = works[wanted.image_id] = self._known(wanted)
+            work.image = await self.workshop.images.image(wanted.reference)
             if work.image is not None:
                 work.state, work.progress, work.message, work.failures = "ready", 1.0, "", 0
             elif work.state == "ready":
                 work.state, work.progress = "building", 0.0
+        self.works = works
         self._news.set()
 
     def _known(self, wanted: ImageWanted) -> _Work:
