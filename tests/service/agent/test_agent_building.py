@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.base import BaseImage
-from agent.building import Builder, Workshop, main
+from agent.building import REPORT_EVERY_S, Builder, Workshop, main
 from agent.clearing import Clearing
+from agent.engine import CommittedImage
 from agent.hostfiles import USE
 from agent.imaging import DockerImages
 from agent.recipe import packed
@@ -142,6 +143,38 @@ async def test_what_is_there_is_only_reported(registry: Registry) -> None:
     registry.start()
     assert await registry.told(wanted, "ready") == before
     assert {r.state for r in registry.reports} == {"ready"}
+
+
+class SlowImages(DockerImages):
+    """An engine that takes its time to say what is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def image(self, reference: str) -> CommittedImage | None:
+        await self.may_answer.wait()
+        return await super().image(reference)
+
+
+async def test_nothing_is_said_of_an_image_before_it_was_looked_for(registry: Registry) -> None:
+    registry.write("tiny", GOOD)
+    wanted = registry.want("tiny")
+    await registry.told(wanted, "ready")
+    await registry.end()
+    registry.reports.clear()
+    slow = SlowImages()
+    registry.images, quick = slow, registry.images
+    registry.start()
+    for _ in range(3):
+        await registry.ask()
+        await asyncio.sleep(REPORT_EVERY_S)
+    assert registry.reports == []
+    slow.may_answer.set()
+    await registry.told(wanted, "ready")
+    await registry.end()
+    await slow.close()
+    registry.images = quick
 
 
 async def test_an_image_that_the_host_lost_is_built_again(registry: Registry) -> None:
