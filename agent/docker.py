@@ -21,6 +21,7 @@ from agent.engine import (
     LABEL_DISK,
     LABEL_GENERATION,
     LABEL_INSTANCE,
+    LABEL_MADE_ON,
     LABEL_NODE,
     LABEL_SPEC,
     LABEL_TOKEN,
@@ -117,13 +118,18 @@ class DockerEngine:
         repository, _, tag = reference.rpartition(":")
         if not repository or "/" in tag:
             repository, tag = reference, "latest"
+        source = self._docker.containers.container(container)
         with answers():
-            answer = await self._docker.containers.container(container).commit(
+            labels = (await source.show())["Config"].get("Labels") or {}
+            answer = await source.commit(
                 repository=repository,
                 tag=tag,
                 # Docker merges this over the container's own; nothing can be taken out.
                 config={
-                    "Labels": dict.fromkeys(LABELS, ""),
+                    "Labels": {
+                        **dict.fromkeys(LABELS, ""),
+                        LABEL_MADE_ON: labels.get(LABEL_NODE, ""),
+                    },
                     "Env": ["CHUSUAN_SIMULATED_GPUS=", "NVIDIA_VISIBLE_DEVICES=void"],
                 },
                 timeout=aiohttp.ClientTimeout(total=COMMIT_TIMEOUT_S),

@@ -16,6 +16,8 @@ LABEL_GENERATION = "chusuan.generation"
 LABEL_TOKEN = "chusuan.start_token"  # noqa: S105  a label's name
 LABEL_SPEC = "chusuan.spec"
 LABEL_DISK = "chusuan.disk"
+# On images that came of a container: whose they are when a host's state is cleared away.
+LABEL_MADE_ON = "chusuan.made_on"
 LABELS = (LABEL_NODE, LABEL_INSTANCE, LABEL_GENERATION, LABEL_TOKEN, LABEL_SPEC, LABEL_DISK)
 
 ContainerConfig = dict[str, JsonValue]
@@ -122,7 +124,7 @@ class Engine(Protocol):
     async def pull(self, image: str, progress: Progress) -> None: ...
 
     async def commit(self, container: str, reference: str) -> CommittedImage:
-        """The image carries none of the agent's labels."""
+        """The image carries none of the agent's labels but LABEL_MADE_ON."""
         ...
 
     async def untag(self, reference: str) -> None: ...

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from cli.up.docker import ensure_docker, remove_containers
+from cli.up.docker import ensure_docker, remove_instances
 from cli.up.home import Home, default_home, read_node_ids
 from cli.up.platform import StartFailed, running
 from cli.up.postgres import PostgresFailed
@@ -46,16 +46,12 @@ def clean_state(home: Path | None) -> None:
     if not place.root.exists():
         console.print(f"{place.root} does not exist: nothing to remove.")
         return
-    if (
-        console.input(
-            f"Remove {place.root} with all accounts, files, bills and instances? Type yes: "
-        )
-        != "yes"
-    ):
+    what = "accounts, files, bills, instances and saved images"
+    if console.input(f"Remove {place.root} with all {what}? Type yes: ") != "yes":
         console.print("Nothing was removed.")
         return
     with _alone(place):
-        remove_containers(read_node_ids(place.agent))
+        remove_instances(read_node_ids(place.agent))
         shutil.rmtree(place.run, ignore_errors=True)
         shutil.rmtree(place.root)
     console.print(f"Removed {place.root}.")

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.engine import LABEL_MADE_ON, LABEL_NODE
+
 SOCKET = Path("/var/run/docker.sock")
 START_TIMEOUT_S = 60.0
 
@@ -39,14 +41,18 @@ def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
     return f"The Docker Engine did not start: see {log}."
 
 
-def remove_containers(node_ids: Sequence[str]) -> None:
-    """All instances of these hosts, running or not. Where no engine answers there are none."""
+def remove_instances(node_ids: Sequence[str]) -> None:
+    """All of these hosts, running or not, and the images that were made of them. Where no engine
+    answers there are none."""
     if not _answers():
         return
     for node_id in node_ids:
-        found = _docker("ps", "-aq", "--filter", f"label=chusuan.node={node_id}").split()
+        found = _docker("ps", "-aq", "--filter", f"label={LABEL_NODE}={node_id}").split()
         if found:
             _docker("rm", "-f", "-v", *found)
+        made = _docker("images", "-q", "--filter", f"label={LABEL_MADE_ON}={node_id}").split()
+        if made:
+            _docker("rmi", "-f", *set(made))
 
 
 def _docker(*words: str) -> str:

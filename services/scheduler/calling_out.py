@@ -96,13 +96,14 @@ async def _retried(
     answering: Answering[M],
     effect: Callable[[AsyncSession], Awaitable[Instance]],
 ) -> M:
-    """A write that met another one starts again from what is true now."""
-    for _ in range(ATTEMPTS - 1):
+    """A write that met another one starts again from what is true now. Raises Unavailable when it
+    meets others every time."""
+    for _ in range(ATTEMPTS):
         try:
             return await _once(database, answering, effect)
         except (Stale, PlacementStale):
             continue
-    return await _once(database, answering, effect)
+    raise Unavailable
 
 
 async def _once(

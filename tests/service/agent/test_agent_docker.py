@@ -6,6 +6,7 @@ import json
 import pytest
 
 from agent.docker import DockerEngine
+from agent.engine import LABEL_MADE_ON
 from agent.neighbours import ASK_AGAIN_MS, NEIGHBOURS
 from shared.events.agent import DesiredInstance, EndReason, SaveOrder
 from shared.ids import new_id
@@ -128,7 +129,8 @@ async def test_a_saved_image_holds_no_secret_and_the_instance_keeps_its_own(stag
         )  # fmt: skip
         assert inside == "*\n/x"
         labels = json.loads(docker("image", "inspect", "-f", "{{json .Config.Labels}}", reference))
-        assert not any(v for k, v in labels.items() if k.startswith("chusuan.inst"))
+        kept = {k: v for k, v in labels.items() if k.startswith("chusuan.") and v}
+        assert kept == {LABEL_MADE_ON: str(stage.reports[-1].node_id)}
     finally:
         docker("rmi", "-f", reference)
     assert await stage.ssh(order, "cat /root/.ssh/authorized_keys") == "own"

@@ -12,8 +12,8 @@ c.ServerApp.port = 8888
 c.ServerApp.port_retries = 0
 c.ServerApp.base_url = (run / "app_base_url").read_text().strip()
 c.IdentityProvider.token = (run / "app_token").read_text().strip()
-# What pages would tell their scripts; they need none.
-c.ServerApp.tornado_settings = {"token": ""}
+# JupyterLab's page would hand the token to its scripts; they need none.
+c.ServerApp.tornado_settings = {"page_config_hook": lambda _, page: {**page, "token": ""}}
 c.PasswordIdentityProvider.allow_password_change = False
 c.ServerApp.allow_root = True
 c.ServerApp.allow_remote_access = True
