@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api/v1/files")
 CHUNK_BYTES = 2 << 20
 
 
-@router.get("", **policy(Policy.ACTIVE))
+@router.get("", summary="What is in a folder", **policy(Policy.ACTIVE))
 async def list_folder(path: Path, volume: OwnVolume, paging: Paging) -> Page[EntryView]:
     """What is in a folder: folders first, then by name."""
     entries, total = await asyncio.to_thread(volume.list, path, paging.offset, paging.size)
@@ -33,27 +33,27 @@ async def list_folder(path: Path, volume: OwnVolume, paging: Paging) -> Page[Ent
     return Page(items=items, total=total, page=paging.page, size=paging.size)
 
 
-@router.post("/directories", status_code=201, **policy(Policy.ACTIVE))
+@router.post("/directories", status_code=201, summary="Make a folder", **policy(Policy.ACTIVE))
 async def make_folder(body: NewFolder, volume: OwnVolume) -> EntryView:
     """Make one folder; its parent must be there."""
     entry = await asyncio.to_thread(volume.make_folder, parse(body.path))
     return EntryView.model_validate(entry)
 
 
-@router.post("/move", **policy(Policy.ACTIVE))
+@router.post("/move", summary="Move or rename", **policy(Policy.ACTIVE))
 async def move(body: Move, volume: OwnVolume) -> EntryView:
     """Move or rename; never onto something that is there."""
     source, target = parse(body.source, field="source"), parse(body.target, field="target")
     return EntryView.model_validate(await asyncio.to_thread(volume.move, source, target))
 
 
-@router.delete("", status_code=204, **policy(Policy.ACTIVE))
+@router.delete("", status_code=204, summary="Delete", **policy(Policy.ACTIVE))
 async def delete(path: Path, volume: OwnVolume) -> None:
     """Delete a file, or a folder with all in it. What a link points to stays."""
     await asyncio.to_thread(volume.delete, path)
 
 
-@router.put("/content", status_code=201, **policy(Policy.ACTIVE))
+@router.put("/content", status_code=201, summary="Upload a file", **policy(Policy.ACTIVE))
 async def upload(
     request: Request, path: Path, caller: Caller, volumes: VolumesDep, overwrite: bool = False
 ) -> EntryView:
@@ -71,7 +71,9 @@ async def upload(
 
 
 @router.head("/content", include_in_schema=False, **policy(Policy.ACTIVE))
-@router.get("/content", response_class=StreamingResponse, **policy(Policy.ACTIVE))
+@router.get(
+    "/content", response_class=StreamingResponse, summary="Download", **policy(Policy.ACTIVE)
+)
 async def download(request: Request, path: Path, volume: OwnVolume) -> Response:
     """The bytes of a file, whole or one range of it."""
     async with AsyncExitStack() as stack:
