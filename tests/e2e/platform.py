@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 async def system_image(platform: RunningPlatform, name: str) -> Json:
-    """Once it is built."""
+    """Once it is built and there are hosts to run it on."""
     found: Json = {}
     password = (platform.home / "operator-password").read_text().strip()
     person = await log_in(platform.url, "admin", password)
@@ -98,7 +98,8 @@ async def system_image(platform: RunningPlatform, name: str) -> Json:
         for item in (await person.get("/images", tab="system", name=name))["items"]:
             found.update(item)
         assert found.get("status") != "failed", found
-        return found.get("status") == "ready"
+        hosts = (await person.get("/offers"))["total"]
+        return bool(found.get("status") == "ready" and hosts)
 
     try:
         await until(ready, timeout_s=900, what=f"the image {name} is built")

@@ -16,7 +16,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 async def test_a_pending_user_sees_the_market_and_nothing_else(platform: RunningPlatform) -> None:
     pending = await register(platform.url)
     assert (await pending.get("/accounts/me"))["status"] == "pending"
-    assert (await pending.get("/offers"))["total"] >= 1
+
+    async def offers_are_shown() -> bool:
+        return bool((await pending.get("/offers"))["total"])
+
+    await until(offers_are_shown, timeout_s=30, what="the agent has told of its hosts")
     refused = await pending.http.get("/api/v1/files", params={"path": "/"})
     assert refused.status_code == 403
     assert refused.json()["code"] == "awaiting_approval"
