@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
     """None when an engine answers; else one sentence that says what is missing and the cure."""
-    if _answers():
+    if engine_answers():
         return None
     if not install:
         return "No Docker Engine answers (--no-install): start one to offer GPU hosts."
@@ -35,7 +35,7 @@ def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
     _start(log)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if _answers():
+        if engine_answers():
             return None
         time.sleep(0.2)
     return f"The Docker Engine did not start: see {log}."
@@ -44,7 +44,7 @@ def ensure_docker(*, install: bool, log: Path, say: Say) -> str | None:
 def remove_instances(node_ids: Sequence[str]) -> None:
     """All of these hosts, running or not, and the images that were made of them. Where no engine
     answers there are none."""
-    if not _answers():
+    if not engine_answers():
         return
     for node_id in node_ids:
         found = _docker("ps", "-aq", "--filter", f"label={LABEL_NODE}={node_id}").split()
@@ -59,7 +59,7 @@ def _docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _answers() -> bool:
+def engine_answers() -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(2)
         return probe.connect_ex(str(SOCKET)) == 0
