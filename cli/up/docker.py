@@ -13,6 +13,10 @@ from agent.engine import LABEL_MADE_ON, LABEL_NODE
 
 SOCKET = Path("/var/run/docker.sock")
 START_TIMEOUT_S = 60.0
+PID_FILES = {
+    "dockerd": Path("/var/run/docker.pid"),
+    "containerd": Path("/var/run/docker/containerd/containerd.pid"),
+}
 
 Say = Callable[[str], None]
 
@@ -85,6 +89,8 @@ def _start(log: Path) -> None:
     if Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "start", "docker"], check=False)
         return
+    for name, path in PID_FILES.items():
+        forget_dead(path, name)
     with log.open("ab") as output:
         subprocess.Popen(
             ["dockerd"],
@@ -93,6 +99,20 @@ def _start(log: Path) -> None:
             stderr=output,
             start_new_session=True,
         )
+
+
+def forget_dead(pid_file: Path, name: str) -> None:
+    """A daemon that was killed leaves its number behind, by now a zombie's or another program's,
+    and Docker does not start while it thinks that it runs."""
+    try:
+        pid = int(pid_file.read_text())
+        # pid (name) state …, where the name may hold anything.
+        found, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except (FileNotFoundError, ValueError):
+        pid_file.unlink(missing_ok=True)
+        return
+    if found != name or rest.split()[0] == "Z":
+        pid_file.unlink()
 
 
 if __name__ == "__main__":
