@@ -99,13 +99,6 @@ class DockerEngine:
         with contextlib.suppress(ImageMissing), answers():
             await self._docker.containers.container(container).delete(force=True, v=True)
 
-    async def last_words(self, container: str) -> str:
-        with answers():
-            lines = await self._docker.containers.container(container).log(
-                stdout=True, stderr=True, tail=3
-            )
-        return "".join(lines).strip()[-300:]
-
     async def pull(self, image: str, progress: Progress) -> None:
         with answers():
             async for step in self._docker.images.pull(image, stream=True):

@@ -34,6 +34,7 @@ from shared.outbox import Relay
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
 from shared.settings import ServiceSettings
+from shared.text import Language, preferred_language
 from shared.tokens import JwksKeySource, KeySource, Verifier
 from shared.worker import Worker
 
@@ -145,6 +146,13 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 # scope="function": the commit comes before the answer leaves, so a 2xx never lies.
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+def get_language(request: Request) -> Language:
+    return preferred_language(request.headers.get("accept-language"))
+
+
+CallerLanguage = Annotated[Language, Depends(get_language)]
 
 
 def _own_router() -> APIRouter:

@@ -34,7 +34,7 @@ class Home:
             raise OSError(f"{self.root} is too long for its sockets: choose a shorter CHUSUAN_HOME")
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o711)
-        for folder in (self.sockets, self.secrets, self.storage, self.agent, self.gateway):
+        for folder in (self.sockets, self.secrets, self.storage, self.agent):
             folder.mkdir(mode=0o700, exist_ok=True)
         for name in (*SERVICES, "gateway"):
             self.secret(f"service-{name}")
@@ -75,10 +75,6 @@ class Home:
             return self.root / "run"
         mark = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
         return runtime / f"chusuan-{mark}"
-
-    @property
-    def gateway(self) -> Path:
-        return self.root / "gateway"
 
     @property
     def postgres(self) -> Path:

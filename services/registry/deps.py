@@ -8,7 +8,6 @@ from pydantic import StringConstraints
 from services.registry.domain.filters import Filters, Tab
 from services.registry.domain.states import State
 from services.registry.tools import Tools
-from shared.text import Language, preferred_language
 
 # The database takes no NUL.
 _Words = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -18,10 +17,6 @@ Narrow = Annotated[_Words | None, Query()]
 def _tools(request: Request) -> Tools:
     tools: Tools = request.app.state.tools
     return tools
-
-
-def _language(request: Request) -> Language:
-    return preferred_language(request.headers.get("accept-language"))
 
 
 def _filters(
@@ -36,5 +31,4 @@ def _filters(
 
 
 ToolsDep = Annotated[Tools, Depends(_tools)]
-LanguageDep = Annotated[Language, Depends(_language)]
 FiltersDep = Annotated[Filters, Depends(_filters)]

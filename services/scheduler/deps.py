@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.scheduler.tools import Tools
-from shared.text import Language, preferred_language
 
 
 def _tools(request: Request) -> Tools:
@@ -13,9 +12,4 @@ def _tools(request: Request) -> Tools:
     return tools
 
 
-def _language(request: Request) -> Language:
-    return preferred_language(request.headers.get("accept-language"))
-
-
 ToolsDep = Annotated[Tools, Depends(_tools)]
-LanguageDep = Annotated[Language, Depends(_language)]

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query
 
 from services.market import offering
 from services.market.api.schemas import LINE, OfferView, OptionsView
-from services.market.deps import LanguageDep, ToolsDep
+from services.market.deps import ToolsDep
 from services.market.domain.offer import cuda_rank
 from services.market.repository.hosts import Filter
-from shared.app import Session
+from shared.app import CallerLanguage, Session
 from shared.pagination import Page, Paging
 from shared.policy import Policy, policy
 
@@ -70,6 +70,6 @@ async def show_offer(offer_id: UUID, session: Session, tools: ToolsDep) -> Offer
 
 
 @router.get("/market/options", summary="What to choose from", **policy(Policy.ANY_ACCOUNT))
-async def show_options(session: Session, tools: ToolsDep, language: LanguageDep) -> OptionsView:
+async def show_options(session: Session, tools: ToolsDep, language: CallerLanguage) -> OptionsView:
     """Regions, models with their cards, the ranges of the sliders, and the market's banner."""
     return OptionsView.of(await offering.list_options(session, tools.settings), language)

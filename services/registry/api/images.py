@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from services.registry import changing, reading
 from services.registry.api.schemas import ImageChange, ImageView
-from services.registry.deps import FiltersDep, LanguageDep, ToolsDep
-from shared.app import Session
+from services.registry.deps import FiltersDep, ToolsDep
+from shared.app import CallerLanguage, Session
 from shared.pagination import Page, Paging
 from shared.policy import Caller, Policy, policy
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api/v1/images", tags=["images"])
 
 @router.get("", summary="Images", **policy(Policy.ANY_ACCOUNT))
 async def list_images(
-    caller: Caller, session: Session, paging: Paging, filters: FiltersDep, language: LanguageDep
+    caller: Caller, session: Session, paging: Paging, filters: FiltersDep, language: CallerLanguage
 ) -> Page[ImageView]:
     """System images in their order, then your own, newest first; `tab` chooses one of the two."""
     found, total = await reading.list_images(session, caller.id, filters, paging)
@@ -26,7 +26,7 @@ async def list_images(
 
 @router.get("/{image_id}", summary="One image", **policy(Policy.ANY_ACCOUNT))
 async def show_image(
-    image_id: UUID, caller: Caller, session: Session, language: LanguageDep
+    image_id: UUID, caller: Caller, session: Session, language: CallerLanguage
 ) -> ImageView:
     return ImageView.of(await reading.read_image(session, image_id, caller.id), language)
 
@@ -38,7 +38,7 @@ async def change_image(
     caller: Caller,
     session: Session,
     tools: ToolsDep,
-    language: LanguageDep,
+    language: CallerLanguage,
 ) -> ImageView:
     """Of your own; a locked image cannot be deleted."""
     image = await changing.change(

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler import reading
 from services.scheduler.api.schemas import InstanceView
 from services.scheduler.calling_out import Answering
-from services.scheduler.deps import LanguageDep, ToolsDep
+from services.scheduler.deps import ToolsDep
 from services.scheduler.models import Instance
+from shared.app import CallerLanguage
 from shared.idempotency import IdempotencyKey
 from shared.policy import Caller
 
@@ -20,7 +21,7 @@ class Answers:
         self,
         caller: Caller,
         tools: ToolsDep,
-        language: LanguageDep,
+        language: CallerLanguage,
         idempotency_key: IdempotencyKey = None,
     ) -> None:
         self._owner_id = caller.id

@@ -16,10 +16,10 @@ from services.scheduler.api.schemas import (
     SaveWish,
     StartWish,
 )
-from services.scheduler.deps import LanguageDep, ToolsDep
+from services.scheduler.deps import ToolsDep
 from services.scheduler.domain.states import State, StopReason
 from services.scheduler.renting import Wish, rent
-from shared.app import Session
+from shared.app import CallerLanguage, Session
 from shared.pagination import Page, Paging
 from shared.policy import Caller, Policy, policy
 
@@ -71,7 +71,7 @@ async def show_credentials(instance_id: UUID, caller: Caller, session: Session) 
 
 @router.get("/{instance_id}/events", summary="Its history", **policy(Policy.ACTIVE))
 async def list_instance_events(
-    instance_id: UUID, caller: Caller, session: Session, paging: Paging, language: LanguageDep
+    instance_id: UUID, caller: Caller, session: Session, paging: Paging, language: CallerLanguage
 ) -> Page[EventView]:
     """Newest first."""
     entries, total = await reading.list_history(session, instance_id, caller.id, paging)
