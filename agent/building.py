@@ -22,7 +22,7 @@ from agent.hostfiles import host_files
 from agent.imaging import DockerImages, ImageEngine
 from agent.recipe import NoRecipe, folder_of, packed, read_recipe
 from agent.settings import AgentSettings
-from shared.bus import Bus, Subscription, Undeliverable
+from shared.bus import Bus, Keeping, Subscription, Undeliverable
 from shared.events.agent import ImageReported, ImagesWanted, ImageWanted
 from shared.events.envelope import Envelope
 
@@ -93,7 +93,9 @@ class Builder:
 
     async def run(self) -> None:
         """Until cancelled; a build that runs is given up then, its finished steps stay."""
-        await self.bus.subscribe(Subscription(QUEUE, (ImagesWanted.type,), self._take))
+        await self.bus.subscribe(
+            Subscription(QUEUE, (ImagesWanted.type,), self._take, keeping=Keeping.states)
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tell())

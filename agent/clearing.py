@@ -7,7 +7,7 @@ import structlog
 
 from agent.engine import EngineRefused, EngineUnavailable
 from agent.imaging import ImageEngine
-from shared.bus import Subscription
+from shared.bus import Keeping, Subscription
 from shared.events.agent import ImagesWanted
 from shared.events.envelope import Envelope
 
@@ -26,7 +26,7 @@ class Clearing:
 
     @property
     def subscription(self) -> Subscription:
-        return Subscription(self.queue, (ImagesWanted.type,), self._take)
+        return Subscription(self.queue, (ImagesWanted.type,), self._take, keeping=Keeping.states)
 
     async def _take(self, envelope: Envelope) -> None:
         unwanted = ImagesWanted.model_validate(envelope.data).unwanted

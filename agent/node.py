@@ -15,7 +15,7 @@ from agent.inventory import Machine
 from agent.journal import Journal
 from agent.launch import Host
 from agent.settings import AgentSettings
-from shared.bus import Bus, Subscription, Undeliverable
+from shared.bus import Bus, Keeping, Subscription, Undeliverable
 from shared.clock import utc_now
 from shared.events.agent import Inventory, NodeDesired, NodeReported
 from shared.events.envelope import Envelope
@@ -76,6 +76,16 @@ class Node:
     def queue(self) -> str:
         return f"agent.{self.identity.node_id}.desired"
 
+    @property
+    def _subscription(self) -> Subscription:
+        return Subscription(
+            self.queue,
+            (NodeDesired.type,),
+            self._take,
+            subject=str(self.identity.node_id),
+            keeping=Keeping.states,
+        )
+
     async def run(self) -> None:
         """Until cancelled. Containers are left as they are."""
         self._inventory = await asyncio.to_thread(self._read_inventory)
@@ -93,8 +103,7 @@ class Node:
                     )
                 )
             # Only now: an order is judged by what is there.
-            subscription = Subscription(self.queue, (NodeDesired.type,), self._take)
-            await self._bus.subscribe(subscription)
+            await self._bus.subscribe(self._subscription)
             try:
                 publishing = tasks.create_task(self._publish_changes())
                 tasks.create_task(self._look_around())
@@ -115,8 +124,6 @@ class Node:
         instance.look_again()
 
     async def _take(self, envelope: Envelope) -> None:
-        if envelope.data.get("node_id") != str(self.identity.node_id):
-            return
         desired = NodeDesired.model_validate(envelope.data)
         issued_at = desired.issued_at.timestamp()
         if issued_at < self._issued_at:

@@ -4,19 +4,28 @@ Built once, in `main` or by the composition root, never at import. The embedded 
 shape differ only in these values.
 """
 
+import os
+
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServiceSettings(BaseSettings):
-    """database_url: `postgresql+asyncpg://…`, a database of this service alone.
+    """Each may also stand in a file `chusuan_<field>` of the folder that CHUSUAN_SECRETS_DIR names.
+
+    database_url: `postgresql+asyncpg://…`, a database of this service alone.
     bus_url: `memory://NAME` (in this process) or `amqp://…`.
     redis_url: `memory://NAME` (in this process) or `redis://…`.
     auth_url and its kin: `unix:/path/to.sock` or `http://host:port`.
     service_secret: proves to auth who this service is.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_prefix="CHUSUAN_",
+        secrets_dir=os.environ.get("CHUSUAN_SECRETS_DIR"),
+    )
 
     database_url: str
     bus_url: str = "memory://chusuan"

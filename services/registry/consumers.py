@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.registry import building, saving
 from services.registry.tools import Tools
-from shared.bus import Subscription
+from shared.bus import Keeping, Subscription
 from shared.events import Envelope
 from shared.events.agent import ImageReported
 from shared.events.scheduler import InstanceSaved, InstanceSaveFailed
@@ -33,4 +33,4 @@ def reports(tools: Tools) -> Subscription:
         async with tools.database.transaction() as session:
             await building.take_report(session, ImageReported.model_validate(envelope.data))
 
-    return Subscription("registry.reports", (ImageReported.type,), take)
+    return Subscription("registry.reports", (ImageReported.type,), take, keeping=Keeping.states)

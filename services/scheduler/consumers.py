@@ -7,7 +7,7 @@ from services.scheduler.entering import keep_key
 from services.scheduler.observing import take_report
 from services.scheduler.stopping import stop_all_of
 from services.scheduler.tools import Tools
-from shared.bus import Subscription
+from shared.bus import Keeping, Subscription
 from shared.events import Envelope
 from shared.events.agent import NodeReported
 from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
@@ -21,7 +21,7 @@ def reports(tools: Tools) -> Subscription:
     async def take(envelope: Envelope) -> None:
         await take_report(tools, NodeReported.model_validate(envelope.data))
 
-    return Subscription("scheduler.reports", (NodeReported.type,), take)
+    return Subscription("scheduler.reports", (NodeReported.type,), take, keeping=Keeping.states)
 
 
 def ssh_keys(tools: Tools) -> Subscription:

@@ -6,12 +6,13 @@ returning means done; raising means deliver again.
 """
 
 from shared.bus.memory import MemoryBus
-from shared.bus.protocol import Bus, Handler, Subscription, Undeliverable, matches
+from shared.bus.protocol import Bus, Handler, Keeping, Subscription, Undeliverable, matches
 from shared.bus.url import memory_bus, open_bus
 
 __all__ = [
     "Bus",
     "Handler",
+    "Keeping",
     "MemoryBus",
     "Subscription",
     "Undeliverable",

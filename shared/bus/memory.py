@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from shared.bus.protocol import Subscription, Undeliverable, matches
+from shared.bus.protocol import Subscription, Undeliverable
 from shared.events.envelope import Envelope
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class MemoryBus:
         deliveries = [
             self._deliver(name, event)
             for name, members in list(self._queues.items())
-            if any(matches(p, event.type) for p in members[0].subscription.patterns)
+            if members[0].subscription.wants(event)
         ]
         results = await asyncio.gather(*deliveries, return_exceptions=True)
         for result in results:
@@ -57,6 +57,9 @@ class MemoryBus:
         failures = [r for r in results if isinstance(r, BaseException)]
         if failures:
             raise Undeliverable(f"{event.type} {event.id}: {failures[0]!r}")
+
+    async def alive(self, within_s: float) -> bool:
+        return True
 
     async def _deliver(self, name: str, event: Envelope) -> None:
         members = self._queues.get(name)

@@ -1,7 +1,13 @@
-"""What every bus promises."""
+"""What every bus promises.
+
+An event's routing key is `<type>.<subject>`. Facts are for whoever asks; orders to agents and
+their reports travel apart from them (`shared/bus/routes.py`), since an order holds secrets and an
+agent must not be able to say what only a service may.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from shared.events.envelope import Envelope
@@ -13,19 +19,45 @@ class Undeliverable(Exception):
     """At least one queue has not taken the event; publishing it again is safe and needed."""
 
 
+class Keeping(StrEnum):
+    """What a queue keeps while nobody consumes it.
+
+    everything: each event until it is handled, through restarts of all.
+    states: whole states that are told again and again: the newest few, for a short while. Whoever
+    admits an agent makes its queue; anyone else's is made by its first consumer.
+    nothing: it ends with its consumer.
+    """
+
+    everything = "everything"
+    states = "states"
+    nothing = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """queue: durable name, one per consumer; copies of a service share it and divide the work.
-    patterns: AMQP topic patterns (`*` one word, `#` any number).
+    """queue: one name per consumer; copies of a service share it and divide the work.
+    patterns: AMQP topic patterns of event types (`*` one word, `#` any number).
+    subject: only events about it; None: about anything.
     """
 
     queue: str
     patterns: tuple[str, ...]
     handler: Handler
+    subject: str | None = None
+    keeping: Keeping = Keeping.everything
+
+    def wants(self, event: Envelope) -> bool:
+        if self.subject is not None and event.subject != self.subject:
+            return False
+        return any(matches(pattern, event.type) for pattern in self.patterns)
 
 
 class Bus(Protocol):
     async def publish(self, event: Envelope) -> None: ...
+
+    async def alive(self, within_s: float) -> bool:
+        """Whether a message to ourselves came back, not whether a socket is open."""
+        ...
 
     async def subscribe(self, subscription: Subscription) -> None:
         """Bind and start consuming; returns when events published from now on will arrive."""

@@ -64,6 +64,8 @@ class DesiredInstance(_Part):
     brings no app.
     password_hash: crypt(3) form. ssh_host_key: OpenSSH PEM, one per instance for its life.
     volume_id: whose net disk (the account's id).
+    paid_until: by the scheduler's clock, as `issued_at`; cut off from it, the agent stops the
+    instance then and keeps everything. None: not limited.
     """
 
     instance_id: UUID
@@ -84,6 +86,7 @@ class DesiredInstance(_Part):
     app_token: str
     ssh_host_key: str
     volume_id: UUID
+    paid_until: datetime | None = None
     save: SaveOrder | None = None
 
 
@@ -114,6 +117,7 @@ class EndReason(StrEnum):
     oom = "oom"
     killed = "killed"
     host_down = "host_down"
+    lease = "lease"  # cut off from the scheduler until what was paid for was over
 
 
 class ObservedSave(_Part):
@@ -143,7 +147,7 @@ class ObservedInstance(_Part):
 
 class NodeReported(Payload):
     """agent → scheduler, on every change and as heartbeat. `instances` is complete, unknown
-    labelled containers included."""
+    labelled containers included. labels: given to the agent by whoever runs the host."""
 
     type: ClassVar[str] = "agent.node.reported"
     node_id: UUID
@@ -153,6 +157,7 @@ class NodeReported(Payload):
     boot_id: str
     sequence: int
     reported_at: datetime
+    labels: dict[str, str] = Field(default_factory=dict)
     inventory: Inventory
     instances: list[ObservedInstance]
 

@@ -24,7 +24,9 @@ class Payload(BaseModel):
 
 
 class Envelope(BaseModel):
-    """subject: id of the aggregate the fact is about; events of one subject keep their order.
+    """source: who says it, as far as the bus can prove: `node.<id>` for an agent that logs in with
+    its own credential, `agent` for one in our own process, else the service.
+    subject: id of the aggregate the fact is about; events of one subject keep their order.
     sequence: the aggregate's own version, rising; consumers may refuse an older one.
     actor: the account that caused it, for the audit trail; None when the platform did.
     """

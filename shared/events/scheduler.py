@@ -12,14 +12,15 @@ Mode = Literal["gpu", "cpu"]
 class NodeChanged(Payload):
     """All that the market shows of a host, whole, each time any of it changes.
 
-    `gpu_free`: devices that nobody holds and that are healthy. `state`: online, silent, lost.
+    `gpu_free`: devices that nobody holds and that are healthy. `state`: draining takes nothing
+    new; silent is not heard, lost for so long that its runs are settled; removed is gone for good.
     """
 
     type: ClassVar[str] = "scheduler.node.changed"
     node_id: UUID
     name: str
     region: str
-    state: Literal["online", "silent", "lost"]
+    state: Literal["online", "draining", "silent", "lost", "removed"]
     simulated: bool
     gpu_model: str
     gpu_memory_mib: int
@@ -55,6 +56,19 @@ class InstanceStopped(Payload):
     authorisation_id: UUID
     stopped_at: datetime
     reason: str
+
+
+class InstanceResumed(Payload):
+    """A run that was settled when its host was lost is seen running again: from `started_at` on it
+    is billed under a new authorisation on the terms of the old one."""
+
+    type: ClassVar[str] = "scheduler.instance.resumed"
+    instance_id: UUID
+    account_id: UUID
+    old_authorisation_id: UUID
+    authorisation_id: UUID
+    mode: Mode
+    started_at: datetime
 
 
 class StartAbandoned(Payload):

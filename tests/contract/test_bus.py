@@ -104,3 +104,15 @@ async def test_an_event_that_nobody_asked_for_is_no_failure(bus: Bus) -> None:
 )
 def test_topic_patterns_match_as_in_amqp(pattern: str, key: str, expected: bool) -> None:
     assert matches(pattern, key) is expected
+
+
+async def test_a_subscription_to_one_subject_hears_of_no_other(bus: Bus) -> None:
+    seen: list[object] = []
+
+    async def handler(event: Envelope) -> None:
+        seen.append(event.data["number"])
+
+    await bus.subscribe(Subscription("q", ("test.#",), handler, subject="one"))
+    await bus.publish(happened(1, "other"))
+    await bus.publish(happened(2, "one"))
+    assert seen == [2]
