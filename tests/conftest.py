@@ -13,6 +13,15 @@ from cli.up.postgres import Postgres
 from shared.ids import new_id
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--topology",
+        choices=("embedded", "split"),
+        default="embedded",
+        help="which shape of the platform tests/e2e and tests/fault run against",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if engine_answers():
         return

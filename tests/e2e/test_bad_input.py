@@ -19,8 +19,7 @@ EXAMPLES = os.environ.get("CHUSUAN_SCHEMATHESIS_EXAMPLES", "8")
 async def test_no_generated_request_is_answered_with_a_server_error(
     platform: RunningPlatform, role: str
 ) -> None:
-    password = (platform.home / "operator-password").read_text().strip()
-    operator = await log_in(platform.url, "admin", password)
+    operator = await log_in(platform.url, "admin", platform.operator_password)
     person = operator if role == "operator" else await approved(platform.url, operator, credit=None)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", f"{platform.url}/api/openapi.json",
