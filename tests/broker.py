@@ -38,10 +38,13 @@ def free_port() -> int:
 
 class Broker:
     """url: with the platform's login, which may do everything in the virtual host.
-    admin_url: of the management HTTP API, with the same login."""
+    admin_url: of the management HTTP API, with the same login.
+    public_address: where hosts in networks of their own reach it besides; public_url, without a
+    login, is what they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, public_address: str | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chusuan-broker-"))
+        self.public_address = public_address
         self.port, self.admin_port = free_port(), free_port()
         self.url = self.url_for(LOGIN, PASSWORD)
         self.admin_url = f"http://{LOGIN}:{PASSWORD}@127.0.0.1:{self.admin_port}"
@@ -49,6 +52,15 @@ class Broker:
         self._environment = self._write_files(free_port())
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def public_url(self) -> str:
+        return f"amqp://{self.public_address or '127.0.0.1'}:{self.port}/{VHOST}"
+
+    @property
+    def pid(self) -> int:
+        assert self._server is not None
+        return self._server.pid
 
     def url_for(self, login: str, password: str, vhost: str = VHOST) -> str:
         return f"amqp://{login}:{password}@127.0.0.1:{self.port}/{vhost}"
@@ -144,9 +156,12 @@ class Broker:
 
     def _write_files(self, dist_port: int) -> dict[str, str]:
         config = self.folder / "rabbitmq.conf"
+        addresses = ["127.0.0.1", *([self.public_address] if self.public_address else [])]
+        listeners = "".join(
+            f"listeners.tcp.{n} = {address}:{self.port}\n" for n, address in enumerate(addresses, 1)
+        )
         config.write_text(
-            f"""listeners.tcp.1 = 127.0.0.1:{self.port}
-management.tcp.ip = 127.0.0.1
+            f"""{listeners}management.tcp.ip = 127.0.0.1
 management.tcp.port = {self.admin_port}
 default_vhost = {VHOST}
 default_user = {LOGIN}

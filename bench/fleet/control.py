@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,7 +56,7 @@ class Control:
                 name, (*command, *where), self._environment(name), self.home / "logs"
             )
             await self.parts[name].start()
-            await until(lambda name=name: self._ready(name), timeout_s=60, what=f"{name} is ready")
+            await until(partial(self._ready, name), timeout_s=60, what=f"{name} is ready")
         answer = await self._call("auth", "POST", "/api/v1/sessions",
                                   {"username": "admin", "password": "fleet-operator"})  # fmt: skip
         self._operator = answer["access_token"]
@@ -85,7 +86,7 @@ class Control:
             "FIRST_OPERATOR_PASSWORD_FILE": str(self.home / "operator"),
             "RECIPES": str(self.home / "recipes"),
             "BROKER_ADMIN_URL": self._broker.admin_url,
-            "BROKER_PUBLIC_URL": f"amqp://127.0.0.1:{self._broker.port}/chusuan",
+            "BROKER_PUBLIC_URL": self._broker.public_url,
             "PUBLIC_URL": urls["SCHEDULER_URL"],
             "REGISTRATIONS_PER_ADDRESS": "100000",
         }

@@ -66,6 +66,13 @@ class Postgres:
             return str(self._folder)
         return PRIVATE_VIEW
 
+    @property
+    def pid(self) -> int:
+        """Raises LookupError while it does not run."""
+        if self._process is None:
+            raise LookupError("PostgreSQL does not run")
+        return self._process.pid
+
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://postgres@/{database}?host={self._folder}/run"
 

@@ -121,7 +121,7 @@ class SplitPlatform(RunningPlatform):
         for name in ("redis", "registry", "edge", *SERVICES):
             self._ports[name] = free_port()
         self.postgres = Postgres(self.home / "postgres")
-        self.broker = Broker(self.home / "broker", address=address)
+        self.broker = Broker(public_address=address)
         self.redis = stores.redis(self.home / "redis", self._ports["redis"])
         inner = f"127.0.0.1:{self._ports['registry']}"
         self.registry = stores.registry(self.home / "registry", inner)
@@ -286,7 +286,7 @@ class SplitPlatform(RunningPlatform):
         await asyncio.gather(*(host.remove() for host in self.hosts))
         for daemon in (self.edge, self.registry, self.redis):
             await daemon.kill()
-        await self.broker.stop()
+        await self.broker.close()
         await self.postgres.stop()
         await self.network.remove()
         shutil.rmtree(self.home)
