@@ -33,6 +33,7 @@ from agent.launch import (
     disk_repository,
     spec_hash,
 )
+from agent.metrics import counted
 from agent.observe import Doing, observe
 from agent.reconcile import (
     Action,
@@ -212,7 +213,9 @@ class Instance:
         try:
             for action in actions:
                 self._must_list = True
-                if not await self._perform(action, order):
+                with counted(type(action).__name__):
+                    goes_on = await self._perform(action, order)
+                if not goes_on:
                     break
         except EngineRefused as error:
             if order.want != "running" or isinstance(action, Stop | Remove | Untag | Restore):

@@ -30,6 +30,7 @@ from agent.nodes import DeclaredNode, read_nodes
 from agent.settings import AgentSettings
 from shared.bus import Bus, open_bus
 from shared.ids import new_id
+from shared.metrics import serve_metrics
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,9 @@ class Agent:
         settings = self._settings
         for folder in (settings.state_dir, settings.run_dir):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stop_metrics = (
+            serve_metrics(f"127.0.0.1:{settings.metrics_port}") if settings.metrics_port else None
+        )
         machine = read_machine()
         docker = DockerImages(settings.docker_host)
         engine = self._given_engine or docker
@@ -70,6 +74,8 @@ class Agent:
         finally:
             await engine.close()
             await docker.close()
+            if stop_metrics is not None:
+                stop_metrics()
 
     async def _keep_nodes(self, engine: Engine) -> None:
         if not self.nodes:

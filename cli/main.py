@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, doors, files, instances, market, serving
+from cli import accounts, doctor, doors, files, instances, market, serving
 from cli.client import DEFAULT_URL, Gateway
 from cli.command import CommandGroup
 from cli.output import Desk, Output
@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "approve": accounts.approve,
         "reject": accounts.reject,
         "credit": accounts.credit,
+        "doctor": doctor.doctor,
         "up": serving.up,
         "serve": serving.serve,
         "agent": serving.agent,

@@ -34,6 +34,9 @@ def up(
     apps_url: Annotated[
         str, typer.Option(help="Where browsers reach JupyterLab and its kin: a domain of its own.")
     ] = "",
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads all metrics.")
+    ] = "",
     install: Annotated[bool, typer.Option(help="Install Docker where it is missing.")] = True,
 ) -> None:
     """Run the whole platform in this process, until Ctrl-C."""
@@ -47,6 +50,7 @@ def up(
         port_first=first,
         port_last=last,
         apps_url=apps_url,
+        metrics_address=metrics,
         **({} if nodes is None else {"nodes_file": nodes.resolve()}),
         **({} if recipes is None else {"recipes": recipes.resolve()}),
     )

@@ -26,6 +26,7 @@ from gateway.errors import (
     TooManyRequests,
 )
 from gateway.limits import RateLimit
+from gateway.metrics import RATE_LIMITED
 from gateway.origins import Ask, Origins
 from gateway.pages import Said, page
 from gateway.proxy import ClientGone, Proxy, UpstreamAway, forward
@@ -150,6 +151,7 @@ class AppDoors:
         client = scope.get("client")
         wait_s = await self._limit.wait_s(client[0] if client else "unknown")
         if wait_s:
+            RATE_LIMITED.inc()
             raise TooManyRequests(wait_s=wait_s)
         raise AppNotOpened
 

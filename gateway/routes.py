@@ -25,10 +25,11 @@ SERVICE_OF: Mapping[str, str] = {
     "prices": "market",
     "instances": "scheduler",
     "nodes": "scheduler",
+    "health": "gateway",
 }
 
-# What the gateway answers itself although its first word names a service.
-OWN_CALLS = re.compile(r"/api/v1/instances/[^/]+/apps/[^/]+")
+# What the gateway answers itself, some of it although its first word names a service.
+OWN_CALLS = re.compile(r"/api/v1/(?:health|instances/[^/]+/apps/[^/]+)")
 
 # Bodies that are files, streamed whatever their size.
 STREAMED_BODIES = frozenset({("PUT", "/api/v1/files/content")})

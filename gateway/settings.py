@@ -18,6 +18,7 @@ class GatewaySettings(BaseSettings):
     `https://{instance}.apps.example.net`. Empty: the gateway's own host (README.md says at what
     cost).
     app_idle_timeout_s: how long an app may be silent within one answer.
+    metrics_address: HOST:PORT where Prometheus alone reaches it; empty: nowhere.
     app_recheck_s: how old the scheduler's word may be on whose an instance is, and whether it runs.
     """
 
@@ -32,6 +33,7 @@ class GatewaySettings(BaseSettings):
     apps_url: str = ""
     app_idle_timeout_s: float = 900.0
     app_recheck_s: float = 3.0
+    metrics_address: str = ""
     log_level: str = "INFO"
 
     @field_validator("apps_url")

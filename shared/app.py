@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.bus import Bus, Subscription, open_bus
 from shared.cache import open_redis
 from shared.database import Database
+from shared.health import Pulse, ServiceHealth, newest_migration
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
 from shared.migration import upgrade
@@ -34,6 +35,7 @@ from shared.outbox import Relay
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
 from shared.settings import ServiceSettings
+from shared.telemetry_http import Watched
 from shared.text import Language, preferred_language
 from shared.tokens import JwksKeySource, KeySource, Verifier
 from shared.worker import Worker
@@ -43,7 +45,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Runtime:
-    """What a running service has at hand; `app.state.runtime`."""
+    """What a running service has at hand; `app.state.runtime`. `setup` gives the pulse the figures
+    of its own."""
 
     name: str
     database: Database
@@ -51,6 +54,7 @@ class Runtime:
     redis: Redis
     auth: httpx.AsyncClient
     service_token: ServiceToken
+    pulse: Pulse
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def client(self, url: str) -> httpx.AsyncClient:
@@ -80,7 +84,7 @@ def create_service_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            runtime = _open_runtime(name, settings, stack)
+            runtime = _open_runtime(name, settings, migrations, stack)
             app.state.runtime = runtime
             app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth))
             await upgrade(runtime.database, migrations)
@@ -88,7 +92,8 @@ def create_service_app(
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
-            relay = Relay(runtime.database, runtime.bus)
+            runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
+            relay = Relay(runtime.database, runtime.bus, name)
             for loop in (relay.run, *(worker.run for worker in workers)):
                 stack.push_async_callback(_stop, asyncio.create_task(loop()))
             yield
@@ -107,24 +112,29 @@ def create_service_app(
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestContext, service=name)
+    app.add_middleware(Watched, service=name)
     check_policies(app)
     return app
 
 
-def _open_runtime(name: str, settings: ServiceSettings, stack: AsyncExitStack) -> Runtime:
+def _open_runtime(
+    name: str, settings: ServiceSettings, migrations: Path, stack: AsyncExitStack
+) -> Runtime:
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     stack.push_async_callback(database.close)
     redis = open_redis(settings.redis_url)
     stack.push_async_callback(redis.aclose)
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
+    bus = open_bus(settings.bus_url)
     return Runtime(
         name=name,
         database=database,
-        bus=open_bus(settings.bus_url),
+        bus=bus,
         redis=redis,
         auth=auth,
         service_token=FetchedServiceToken(auth, name, settings.service_secret),
+        pulse=Pulse(name, database, bus, redis, newest_migration(migrations)),
         stack=stack,
     )
 
@@ -171,6 +181,11 @@ def _own_router() -> APIRouter:
         except (OperationalError, OSError):
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
         return JSONResponse({"status": "ready"})
+
+    @router.get("/internal/health", **policy(Policy.SERVICE))
+    async def health(request: Request) -> ServiceHealth:
+        runtime: Runtime = request.app.state.runtime
+        return await runtime.pulse.take()
 
     @router.get("/problems.json", **policy(Policy.PUBLIC))
     async def problems() -> list[ProblemKind]:

@@ -33,9 +33,11 @@ class Database:
     """A service's own database.
 
     outbox_written: set after a commit that wrote events; the relay waits for it.
+    most_connections: what its pool may open.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.most_connections = 2 * pool_size
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,

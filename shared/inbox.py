@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, Uuid, column, func, table
+from sqlalchemy import (
+    Column,
+    DateTime,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    column,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.bus.protocol import Subscription, matches
 from shared.database import Database
 from shared.events.envelope import Envelope, Payload
+from shared.metrics import INBOX_EVENTS, INBOX_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -94,13 +106,20 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                     await listener.apply(session, event)
 
     async def handle(event: Envelope) -> None:
+        with INBOX_SECONDS.labels(queue).time():
+            await try_out(event)
+
+    async def try_out(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                return await apply(event)
+                await apply(event)
+                INBOX_EVENTS.labels(queue, "handled").inc()
+                return None
             except (OperationalError, OSError):
                 # The database is away: the bus keeps the event and brings it again.
                 raise
             except Exception as error:
+                INBOX_EVENTS.labels(queue, "failed").inc()
                 log.warning("event_failed", queue=queue, event_type=event.type, error=repr(error))
                 if delay_s is None:
                     await _park(database, queue, event, error)
@@ -120,4 +139,10 @@ async def _park(database: Database, queue: str, event: Envelope, error: Exceptio
             error=repr(error),
         )
         await session.execute(row.on_conflict_do_nothing())
+    INBOX_EVENTS.labels(queue, "parked").inc()
     log.error("event_parked", queue=queue, event_type=event.type, event_id=str(event.id))
+
+
+async def count_dead_letters(session: AsyncSession) -> int:
+    """Above zero it wants a person."""
+    return (await session.execute(select(func.count()).select_from(_dead_letters))).scalar_one()

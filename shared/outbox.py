@@ -24,7 +24,6 @@ from sqlalchemy import (
     bindparam,
     column,
     func,
-    select,
     table,
     text,
     update,
@@ -36,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.bus.protocol import Bus, Undeliverable
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
+from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +100,9 @@ async def emit(
 class Relay:
     """Carries one service's outbox to the bus. Several copies may run side by side."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, service: str = "") -> None:
         self._database = database
+        self._service = service
         self._bus = bus
         self._awake = database.outbox_written
         self._claimed: set[UUID] = set()
@@ -184,10 +185,12 @@ class Relay:
                     await self._bus.publish(event)
                     break
                 except Undeliverable as undeliverable:
+                    OUTBOX_FAILURES.labels(self._service).inc()
                     log.warning(
                         "event_undeliverable", event_type=event.type, reason=str(undeliverable)
                     )
                     await asyncio.sleep(RETRY_S)
+            OUTBOX_PUBLISHED.labels(self._service).inc()
             async with self._database.transaction() as session:
                 await session.execute(
                     update(_outbox).where(_outbox.c.id == event.id).values(published_at=func.now())
@@ -204,8 +207,20 @@ def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:
 
 async def count_waiting(session: AsyncSession) -> int:
     """Events that are true but not yet told; a number that keeps rising is an alarm."""
-    statement = select(func.count()).select_from(_outbox).where(_outbox.c.published_at.is_(None))
-    return (await session.execute(statement)).scalar_one()
+    return (await waiting(session))[0]
+
+
+async def waiting(session: AsyncSession) -> tuple[int, float]:
+    """How many events are not yet told, and how old the oldest is, in seconds."""
+    statement = text(
+        """
+        SELECT count(*), coalesce(extract(epoch FROM
+            now() - min(CAST(envelope ->> 'time' AS timestamptz))), 0)
+        FROM outbox WHERE published_at IS NULL
+        """
+    )
+    count, oldest_s = (await session.execute(statement)).one()
+    return int(count), max(0.0, float(oldest_s))
 
 
 async def forget_published(session: AsyncSession) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.registry import consumers
 from services.registry.api import images, internal
 from services.registry.building import put_recipes
+from services.registry.measuring import figures
 from services.registry.recipes import read_recipes
 from services.registry.settings import RegistrySettings
 from services.registry.tools import Tools
@@ -27,6 +28,7 @@ def create_app(settings: RegistrySettings, *, key_source: KeySource | None = Non
     ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
         tools = Tools(settings=settings, database=runtime.database, bus=runtime.bus)
         app.state.tools = tools
+        runtime.pulse.figures = figures
         if settings.recipes is not None:
             recipes = await asyncio.to_thread(read_recipes, settings.recipes)
             async with tools.database.transaction() as session:

@@ -9,6 +9,7 @@ from services.scheduler import consumers
 from services.scheduler.api import instances, internal, nodes
 from services.scheduler.clients.market import HttpMarket, MarketClient
 from services.scheduler.clients.registry import HttpRegistry, RegistryClient
+from services.scheduler.measuring import Measuring
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.signals import Signals
 from services.scheduler.tools import Tools
@@ -40,6 +41,7 @@ def create_app(
             registry=registry or HttpRegistry(runtime.client(settings.registry_url)),
         )
         app.state.tools = tools
+        runtime.pulse.figures = Measuring().figures
         heard = (consumers.reports, consumers.ssh_keys, consumers.enforced_stops)
         return [subscription(tools) for subscription in heard], workers(tools)
 

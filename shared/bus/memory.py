@@ -13,6 +13,7 @@ import structlog
 
 from shared.bus.protocol import Subscription, Undeliverable
 from shared.events.envelope import Envelope
+from shared.metrics import BUS_EVENTS
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class MemoryBus:
         failures = [r for r in results if isinstance(r, BaseException)]
         if failures:
             raise Undeliverable(f"{event.type} {event.id}: {failures[0]!r}")
+        BUS_EVENTS.labels("published", event.type).inc()
 
     async def alive(self, within_s: float) -> bool:
         return True
@@ -73,6 +75,7 @@ class MemoryBus:
                 raise Undeliverable(name)
             # The wire form, so that a payload that cannot travel fails here too.
             await queue.subscription.handler(Envelope.model_validate_json(event.model_dump_json()))
+            BUS_EVENTS.labels("consumed", event.type).inc()
         if not lock.locked() and queue.order.get(event.subject) is lock:
             del queue.order[event.subject]
 

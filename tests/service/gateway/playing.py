@@ -76,6 +76,14 @@ def play_scheduler(identity: TestIdentity, instances: dict[UUID, Instance]) -> F
             }
         )
 
+    @app.get("/internal/health")
+    async def health(authorization: Annotated[str, Header()]) -> JSONResponse:
+        caller = await verifier.verify(authorization.removeprefix("Bearer "))
+        if caller.role is not Role.service:
+            return JSONResponse({"code": "forbidden", "title": "-", "detail": "-"}, 403)
+        known = {"service": "scheduler", "database": None, "bus_alive": True, "redis_alive": True}
+        return JSONResponse({**known, "workers": []})
+
     @app.get("/problems.json")
     async def problems() -> list[dict[str, Any]]:
         return []

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Column, Integer, MetaData, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -207,3 +208,41 @@ async def test_a_poison_event_is_parked_and_its_neighbours_go_on(
         parked = (await session.execute(text("SELECT error FROM dead_letters"))).scalars().all()
     assert numbers == [6, 8]
     assert parked == ["ValueError('seven')"]
+
+
+async def test_what_is_not_yet_told_grows_old(database: Database) -> None:
+    await _emit_all(database, range(2))
+    async with database.transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE outbox SET envelope = jsonb_set(envelope, '{time}', "
+                "to_jsonb(now() - interval '90 seconds')) "
+                "WHERE (envelope #>> '{data,number}') = '0'"
+            )
+        )
+        count, oldest_s = await outbox.waiting(session)
+    assert count == 2
+    assert 90 <= oldest_s < 120
+
+
+async def test_each_event_is_counted_by_what_became_of_it(
+    database: Database, bus: MemoryBus, relay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_DELAYS_S", (0.0,))
+
+    async def effect(session: AsyncSession, happened: Happened, _: Envelope) -> None:
+        if happened.number == 1:
+            raise ValueError("poison")
+
+    def count(outcome: str) -> float:
+        labels = {"consumer": "test.counted", "outcome": outcome}
+        return REGISTRY.get_sample_value("chusuan_inbox_events_total", labels) or 0.0
+
+    await bus.subscribe(consume(database, "test.counted", on(Happened, effect)))
+    await _emit_all(database, range(3))
+    async with asyncio.timeout(10):
+        while count("handled") < 2 or count("parked") < 1:
+            await asyncio.sleep(0.01)
+    assert count("failed") == 2
+    async with database.transaction() as session:
+        assert await inbox.count_dead_letters(session) == 1
