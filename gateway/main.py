@@ -18,6 +18,7 @@ from gateway.errors import NoSuchAddress, RequestTooLarge, TooManyRequests
 from gateway.explaining import Explanations
 from gateway.headers import to_service
 from gateway.limits import RateLimit
+from gateway.logins import Logins
 from gateway.opening import Opening
 from gateway.origins import Origins
 from gateway.proxy import BodyTooLarge, ClientGone, Proxy, UpstreamAway, forward
@@ -31,6 +32,7 @@ from shared.http import FetchedServiceToken, open_client
 from shared.ids import new_id
 from shared.policy import Policy, check_policies, policy
 from shared.problems import install_problem_handlers, refuse
+from shared.revocation import Revocations, RevocationWatch
 from shared.tokens import JwksKeySource, KeySource, Verifier
 
 log = structlog.get_logger(__name__)
@@ -59,14 +61,22 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
             auth = await stack.enter_async_context(open_client(settings.upstreams["auth"]))
             door, limit = app.state.door, RateLimit(redis, settings.requests_per_minute)
             door.limit = limit
-            door.verifier = app.state.verifier = Verifier(key_source or JwksKeySource(auth))
+            ended, token = (
+                Revocations(),
+                FetchedServiceToken(auth, "gateway", settings.service_secret),
+            )
+            watch = asyncio.create_task(RevocationWatch(ended, redis, auth, token).run())
+            stack.push_async_callback(_stop, watch)
+            keys = key_source or JwksKeySource(auth)
+            door.verifier = app.state.verifier = Verifier(keys, ended)
             tickets, directory = Tickets(redis), None
             if "scheduler" in settings.upstreams:
                 scheduler = open_client(settings.upstreams["scheduler"])
                 await stack.enter_async_context(scheduler)
-                token = FetchedServiceToken(auth, "gateway", settings.service_secret)
                 directory = Directory(scheduler, token, fresh_s=settings.app_recheck_s)
-                door.apps = AppDoors(proxy, directory, tickets, limit, origins)
+                door.apps = AppDoors(
+                    proxy, directory, tickets, limit, origins, Logins(ended, auth, token)
+                )
             app.state.opening = Opening(directory, tickets, origins)
             app.state.explanations = Explanations(proxy, tuple(settings.upstreams))
             yield
@@ -80,6 +90,11 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
     return door
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:
