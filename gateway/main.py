@@ -19,6 +19,7 @@ from gateway.explaining import Explanations
 from gateway.headers import to_service
 from gateway.health import Healths
 from gateway.limits import RateLimit
+from gateway.logins import Logins
 from gateway.metrics import RATE_LIMITED, UPSTREAM_AWAY, route_of, timing_head
 from gateway.opening import Opening
 from gateway.origins import Origins
@@ -34,6 +35,7 @@ from shared.ids import new_id
 from shared.metrics import serve_metrics
 from shared.policy import Policy, check_policies, policy
 from shared.problems import install_problem_handlers, refuse
+from shared.revocation import Revocations, RevocationWatch
 from shared.telemetry_http import Watched
 from shared.tokens import JwksKeySource, KeySource, Verifier
 
@@ -70,11 +72,16 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
             token = FetchedServiceToken(auth, "gateway", settings.service_secret)
             door, limit = app.state.door, RateLimit(redis, settings.requests_per_minute)
             door.limit = limit
-            door.verifier = app.state.verifier = Verifier(key_source or JwksKeySource(auth))
+            ended = Revocations()
+            watch = asyncio.create_task(RevocationWatch(ended, redis, auth, token).run())
+            stack.push_async_callback(_stop, watch)
+            keys = key_source or JwksKeySource(auth)
+            door.verifier = app.state.verifier = Verifier(keys, ended)
             tickets, directory = Tickets(redis), None
             if "scheduler" in settings.upstreams:
                 directory = Directory(clients["scheduler"], token, fresh_s=settings.app_recheck_s)
-                door.apps = AppDoors(proxy, directory, tickets, limit, origins)
+                logins = Logins(ended, auth, token)
+                door.apps = AppDoors(proxy, directory, tickets, limit, origins, logins)
             app.state.opening = Opening(directory, tickets, origins)
             app.state.healths = Healths(clients, token, redis)
             app.state.explanations = Explanations(proxy, tuple(settings.upstreams))
@@ -90,6 +97,11 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
     return Watched(door, "gateway", route_of)
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:

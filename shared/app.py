@@ -34,6 +34,7 @@ from shared.migration import upgrade
 from shared.outbox import Relay
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
+from shared.revocation import Revocations, RevocationWatch
 from shared.settings import ServiceSettings
 from shared.telemetry_http import Watched
 from shared.text import Language, preferred_language
@@ -75,9 +76,11 @@ def create_service_app(
     routers: Sequence[APIRouter],
     setup: Setup,
     key_source: KeySource | None = None,
+    revocations: Revocations | None = None,
 ) -> FastAPI:
     """setup: builds clients and use-case dependencies on `app.state`, names consumers and workers.
     key_source: where token keys come from; auth's key set unless given (auth gives its own).
+    revocations: kept by the giver (auth alone); followed in Redis and at auth unless given.
     Raises RouteWithoutPolicy.
     """
 
@@ -86,7 +89,8 @@ def create_service_app(
         async with AsyncExitStack() as stack:
             runtime = _open_runtime(name, settings, migrations, stack)
             app.state.runtime = runtime
-            app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth))
+            ended = Revocations() if revocations is None else revocations
+            app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth), ended)
             await upgrade(runtime.database, migrations)
             subscriptions, workers = await setup(app, runtime)
             for subscription in subscriptions:
@@ -94,8 +98,11 @@ def create_service_app(
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
             runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
             relay = Relay(runtime.database, runtime.bus, name)
-            for loop in (relay.run, *(worker.run for worker in workers)):
-                stack.push_async_callback(_stop, asyncio.create_task(loop()))
+            loops = [relay.run(), *(worker.run(runtime.database) for worker in workers)]
+            if revocations is None:
+                loops.append(_watch_of(ended, runtime).run())
+            for loop in loops:
+                stack.push_async_callback(_stop, asyncio.create_task(loop))
             yield
 
     app = FastAPI(
@@ -137,6 +144,10 @@ def _open_runtime(
         pulse=Pulse(name, database, bus, redis, newest_migration(migrations)),
         stack=stack,
     )
+
+
+def _watch_of(ended: Revocations, runtime: Runtime) -> RevocationWatch:
+    return RevocationWatch(ended, runtime.redis, runtime.auth, runtime.service_token)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

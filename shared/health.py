@@ -107,6 +107,7 @@ class Pulse:
                     failures=worker.passes.failures,
                 )
                 for worker in self.workers
+                if worker.interval_s is not None
             ],
         )
 

@@ -1,12 +1,14 @@
 """Events are written in the transaction that makes them true, and relayed after its commit.
 
 `emit` writes the row; `Relay` claims rows with a lease (`SKIP LOCKED`), publishes them and marks
-them. Events of one subject leave in the order in which they were written; a crash between publish
-and mark sends one twice, which the inbox absorbs.
+them; every copy of a service has one. Events of one subject leave in the order in which they were
+written; a crash between publish and mark, or a claim that ran out, sends one twice, which the inbox
+absorbs.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from uuid import UUID
 
@@ -63,6 +65,29 @@ _RENEW = text(
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
+# A subject with an event still in flight waits: its order must hold. Rows that another relay is
+# just claiming, renewing or marking are skipped as locked, and what follows them waits, too.
+_CLAIM = text(
+    """
+    WITH picked AS MATERIALIZED (
+        SELECT id, subject, position FROM outbox AS o
+        WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+          AND NOT EXISTS (
+            SELECT 1 FROM outbox AS earlier
+            WHERE earlier.subject = o.subject AND earlier.published_at IS NULL
+              AND earlier.position < o.position AND earlier.claimed_until >= now())
+        ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
+    UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
+    FROM picked
+    WHERE outbox.id = picked.id AND NOT EXISTS (
+        SELECT 1 FROM outbox AS earlier
+        WHERE earlier.subject = picked.subject AND earlier.published_at IS NULL
+          AND earlier.position < picked.position
+          AND earlier.id NOT IN (SELECT id FROM picked))
+    RETURNING outbox.position, outbox.envelope
+    """
+)
+
 
 def define_outbox(metadata: MetaData) -> Table:
     """The table, in the metadata of the service that owns it."""
@@ -105,7 +130,8 @@ class Relay:
         self._service = service
         self._bus = bus
         self._awake = database.outbox_written
-        self._claimed: set[UUID] = set()
+        # Until when by our own clock, which goes on while we stand still.
+        self._claimed: dict[UUID, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -139,48 +165,44 @@ class Relay:
     async def _renew_claims(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            if not self._claimed:
+            asked_at = time.monotonic()
+            # One that ran out may be another relay's by now.
+            held = [id_ for id_, until in self._claimed.items() if until > asked_at]
+            if not held:
                 continue
             try:
                 async with self._database.transaction() as session:
-                    await session.execute(_RENEW, {"ids": list(self._claimed), "lease": LEASE_S})
+                    await session.execute(_RENEW, {"ids": held, "lease": LEASE_S})
             except (OperationalError, OSError) as error:
                 log.warning("outbox_unreachable", error=repr(error))
+            else:
+                self._claimed |= {id_: asked_at + LEASE_S for id_ in held if id_ in self._claimed}
 
     async def _claim(self) -> list[Envelope]:
-        # A subject with an event still in flight waits: its order must hold.
-        statement = text(
-            """
-            UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
-            WHERE id IN (
-                SELECT id FROM outbox AS o
-                WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
-                  AND NOT EXISTS (
-                    SELECT 1 FROM outbox AS earlier
-                    WHERE earlier.subject = o.subject AND earlier.published_at IS NULL
-                      AND earlier.position < o.position AND earlier.claimed_until >= now())
-                ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
-            RETURNING position, envelope
-            """
-        )
+        asked_at = time.monotonic()
         async with self._database.transaction() as session:
-            rows = (await session.execute(statement, {"lease": LEASE_S, "batch": BATCH})).all()
-        return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
+            rows = (await session.execute(_CLAIM, {"lease": LEASE_S, "batch": BATCH})).all()
+        claimed = [Envelope.model_validate(row.envelope) for row in sorted(rows)]
+        self._claimed |= {event.id: asked_at + LEASE_S for event in claimed}
+        return claimed
 
     async def _publish(self, events: list[Envelope]) -> None:
-        ids = {event.id for event in events}
-        self._claimed |= ids
         try:
             await self._publish_in_order(events)
         except (OperationalError, OSError) as error:
             # Told perhaps, but not marked: it is told again when the claim has run out.
             log.warning("outbox_unreachable", error=repr(error))
         finally:
-            self._claimed -= ids
+            for event in events:
+                self._claimed.pop(event.id, None)
 
     async def _publish_in_order(self, events: list[Envelope]) -> None:
         for event in events:
             while True:
+                if time.monotonic() >= self._claimed[event.id]:
+                    # We stood still: another relay goes on with this subject.
+                    log.warning("outbox_claim_ran_out", event_type=event.type)
+                    return
                 try:
                     await self._bus.publish(event)
                     break

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from services.auth.authentication import Authenticator
 from services.auth.login import require_live
 from services.auth.passwords import Passwords
+from services.auth.revoking import Revoking
 from services.auth.settings import AuthSettings
 from services.auth.signing import SigningKey
 from services.auth.throttle import Limit, Throttle
@@ -28,6 +29,7 @@ class Parts:
     passwords: Passwords
     throttle: Throttle
     authenticator: Authenticator
+    revoking: Revoking
     registrations: Limit
 
 

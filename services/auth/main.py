@@ -12,12 +12,14 @@ from services.auth.authentication import Authenticator, LoginLimits
 from services.auth.consumers import audit_subscription
 from services.auth.deps import Parts, put_parts
 from services.auth.passwords import Passwords
+from services.auth.revoking import Revoking
 from services.auth.settings import AuthSettings
 from services.auth.signing import load_signing_key
 from services.auth.throttle import Limit, Throttle
-from services.auth.workers import clearing
+from services.auth.workers import clearing, telling
 from shared.app import Runtime, create_service_app
 from shared.bus import Subscription
+from shared.revocation import Revocations
 from shared.tokens import KeySource
 from shared.worker import Worker
 
@@ -34,6 +36,7 @@ ROUTERS = (
 def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -> FastAPI:
     """key_source: for tests that mint their own tokens; auth trusts its own key otherwise."""
     key = load_signing_key(settings.signing_key_file, token_lives_s=settings.access_token_lives_s)
+    ended = Revocations()
 
     async def setup(
         app: FastAPI, runtime: Runtime
@@ -41,8 +44,9 @@ def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -
         passwords = Passwords(settings.hash_threads)
         runtime.stack.callback(passwords.close)
         throttle = Throttle(runtime.redis)
+        revoking = Revoking(runtime.database, runtime.redis, ended)
         authenticator = Authenticator(
-            runtime.database, passwords, throttle, _login_limits(settings)
+            runtime.database, passwords, throttle, _login_limits(settings), revoking
         )
         parts = Parts(
             settings=settings,
@@ -51,6 +55,7 @@ def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -
             passwords=passwords,
             throttle=throttle,
             authenticator=authenticator,
+            revoking=revoking,
             registrations=Limit(
                 "registration", settings.registrations_per_address, settings.registrations_window_s
             ),
@@ -60,7 +65,8 @@ def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -
             await ensure_first_operator(
                 runtime.database, passwords, settings.first_operator_password_file
             )
-        return [audit_subscription(runtime.database)], [clearing(runtime.database)]
+        workers = [clearing(runtime.database), telling(revoking)]
+        return [audit_subscription(runtime.database)], workers
 
     app = create_service_app(
         "auth",
@@ -69,6 +75,7 @@ def create_app(settings: AuthSettings, *, key_source: KeySource | None = None) -
         routers=ROUTERS,
         setup=setup,
         key_source=key_source or key,
+        revocations=ended,
     )
     install_throttled_handler(app)
     return app

@@ -1,9 +1,9 @@
 """Every SQL statement of auth."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, func, or_, select, text, update
+from sqlalchemy import Select, and_, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -107,7 +107,8 @@ async def end_sessions(
     now: datetime,
     *,
     except_id: UUID | None = None,
-) -> None:
+) -> list[UUID]:
+    """Which they were."""
     statement = (
         update(LoginSession)
         .where(LoginSession.account_id == account_id, LoginSession.ended_at.is_(None))
@@ -115,7 +116,25 @@ async def end_sessions(
     )
     if except_id is not None:
         statement = statement.where(LoginSession.id != except_id)
-    await session.execute(statement)
+    return list((await session.execute(statement.returning(LoginSession.id))).scalars())
+
+
+async def sessions_ended_since(session: AsyncSession, since: float) -> dict[UUID, float]:
+    """When each ended; both in seconds since 1970."""
+    moment = datetime.fromtimestamp(since, UTC)
+    statement = select(LoginSession.id, LoginSession.ended_at).where(
+        LoginSession.ended_at >= moment
+    )
+    found = (await session.execute(statement)).all()
+    return {row.id: row.ended_at.timestamp() for row in found}
+
+
+async def session_ends_at(session: AsyncSession, session_id: UUID) -> datetime | None:
+    """When it is over by itself; None for one that ended or never was."""
+    statement = select(LoginSession.expires_at).where(
+        LoginSession.id == session_id, LoginSession.ended_at.is_(None)
+    )
+    return (await session.execute(statement)).scalar_one_or_none()
 
 
 async def lock_refresh_token(
@@ -173,10 +192,3 @@ async def forget_sessions(session: AsyncSession, before: datetime) -> None:
         and_(LoginSession.ended_at.is_not(None), LoginSession.ended_at < before),
     )
     await session.execute(delete(LoginSession).where(over))
-
-
-async def database_now(session: AsyncSession) -> datetime:
-    """One clock for all copies of auth: grace and expiry must not depend on whose it is.
-    The time of the statement, not of the transaction: one that waited for a lock is late."""
-    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-    return now

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from shared.settings import ServiceSettings
+from shared.tokens import MOST_TOKEN_LIVES_S
 
 
 class AuthSettings(ServiceSettings):
@@ -18,7 +19,7 @@ class AuthSettings(ServiceSettings):
     signing_key_file: Path
     first_operator_password_file: Path | None = None
     service_secrets: dict[str, SecretStr] = Field(default_factory=dict)
-    access_token_lives_s: int = 900
+    access_token_lives_s: int = Field(default=900, ge=1, le=MOST_TOKEN_LIVES_S)
     hash_threads: int = 2
     failed_logins_per_account: int = 10
     failed_logins_per_address: int = 50

@@ -1,8 +1,10 @@
-"""What auth clears away by itself."""
+"""What auth does by itself. Each copy does all of it: twice changes nothing."""
 
 from services.auth.login import forget_old_sessions
+from services.auth.revoking import Revoking
 from shared.database import Database
 from shared.outbox import forget_published
+from shared.revocation import REFRESH_S
 from shared.worker import Worker
 
 INTERVAL_S = 3600.0
@@ -15,3 +17,7 @@ def clearing(database: Database) -> Worker:
             await forget_published(session)
 
     return Worker("auth.clearing", INTERVAL_S, step)
+
+
+def telling(revoking: Revoking) -> Worker:
+    return Worker("auth.revocations", REFRESH_S, revoking.tell, revoking.wake)

@@ -190,3 +190,9 @@ class KnownAccountView(IdentityView):
     """ssh_keys: lines for an authorized_keys file."""
 
     ssh_keys: list[str]
+
+
+class LivenessView(BaseModel):
+    """live: the login has neither ended nor run out."""
+
+    live: bool

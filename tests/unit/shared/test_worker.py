@@ -5,6 +5,7 @@ import time
 
 from prometheus_client import REGISTRY
 
+from shared.database import Database
 from shared.ids import new_id
 from shared.worker import Worker
 
@@ -19,7 +20,7 @@ async def test_a_failing_worker_goes_on_and_its_failures_and_its_rest_show() -> 
             raise ValueError("not today")
 
     worker = Worker(f"test.{new_id()}", 0.0, step)
-    task = asyncio.create_task(worker.run())
+    task = asyncio.create_task(worker.run(Database("postgresql+asyncpg:///nowhere")))
     await turns.acquire()
     await turns.acquire()
     assert worker.passes.failures >= 1
