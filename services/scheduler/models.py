@@ -14,15 +14,19 @@ from sqlalchemy import (
     Index,
     Numeric,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
+from services.scheduler.domain.joining import CredentialState, InvitationState
 from services.scheduler.domain.states import State
 from shared.database import new_metadata
 from shared.platform_tables import define_platform_tables
 
 STATES = ", ".join(f"'{state}'" for state in State)
+INVITATION_STATES = ", ".join(f"'{state}'" for state in InvitationState)
+CREDENTIAL_STATES = ", ".join(f"'{state}'" for state in CredentialState)
 Words = dict[str, str]
 
 
@@ -44,6 +48,8 @@ class Node(Base, kw_only=True):
     """boot_id, sequence, reported_at: of the newest report taken (by the agent's clock).
     heard_at: when it came (by ours). told: what the market was last told; `version` counts that.
     next_port: where the search for free ports goes on, so that numbers are not reused at once.
+    given_name, given_region: from its invitation; they hold over what the agent says.
+    revoked: its credential was taken back, so that nothing it says counts.
     """
 
     __tablename__ = "nodes"
@@ -74,7 +80,60 @@ class Node(Base, kw_only=True):
     usage_proven_at: Mapped[datetime | None] = mapped_column(default=None)
     told: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
+    given_name: Mapped[str | None] = mapped_column(default=None)
+    given_region: Mapped[str | None] = mapped_column(default=None)
+    revoked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
+
+
+class Invitation(Base, kw_only=True):
+    """A word from an operator that one host may join. secret_hash: sha256, hex; the secret is 32
+    random bytes, so that a slow hash would protect nothing. agent_id, node_id: of who used it."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({INVITATION_STATES})", name="state"),
+        CheckConstraint(
+            "(state = 'used') = (agent_id IS NOT NULL AND node_id IS NOT NULL)", name="used"
+        ),
+        UniqueConstraint("secret_hash"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    secret_hash: Mapped[str] = mapped_column(repr=False)
+    name: Mapped[str | None]
+    region: Mapped[str | None]
+    created_by: Mapped[UUID]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    agent_id: Mapped[UUID | None] = mapped_column(default=None)
+    node_id: Mapped[UUID | None] = mapped_column(default=None)
+
+
+class Credential(Base, kw_only=True):
+    """A node's login at broker and registry. agent_id: made and kept by the agent.
+    password_hash: sha256, hex, of 32 random bytes.
+    attempt: of the newest question to the broker; only it may write down the answer.
+    busy_until: by then that question has its answer, and another one may be asked.
+    """
+
+    __tablename__ = "node_credentials"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({CREDENTIAL_STATES})", name="state"),
+        Index(
+            "ix_node_credentials_live_agent", "agent_id", unique=True,
+            postgresql_where=text("state <> 'dismissed'"),
+        ),
+    )  # fmt: skip
+
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    agent_id: Mapped[UUID]
+    state: Mapped[str]
+    password_hash: Mapped[str] = mapped_column(repr=False)
+    attempt: Mapped[UUID]
+    busy_until: Mapped[datetime]
+    changed_at: Mapped[datetime]
 
 
 class Gpu(Base, kw_only=True):

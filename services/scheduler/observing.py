@@ -55,18 +55,19 @@ async def take_report(tools: Tools, report: NodeReported) -> None:
 
 
 async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) -> Node | None:
-    """The node with its lock; None for a report that is older than what is known."""
+    """The node with its lock; None for a report that is older than what is known, or whose node's
+    credential was taken back."""
     now = utc_now()
     node = await host.find_node(session, report.node_id, lock=True)
     if node is None:
-        await host.upsert_node(session, _node_values(report) | _first_values(report))
+        await host.upsert_node(session, _node_values(report, None) | _first_values(report))
         node = await host.find_node(session, report.node_id, lock=True)
         if node is None:
             raise LookupError(f"node {report.node_id} is neither there nor made")
-    elif not _is_newer(node, report):
+    elif node.revoked or not _is_newer(node, report):
         return None
     returned = node.state != "online"
-    for name, value in _node_values(report).items():
+    for name, value in _node_values(report, node).items():
         if getattr(node, name) != value:
             setattr(node, name, value)
     node.state, node.heard_at = "online", now
@@ -84,11 +85,11 @@ def _is_newer(node: Node, report: NodeReported) -> bool:
     return report.reported_at > node.reported_at
 
 
-def _node_values(report: NodeReported) -> dict[str, object]:
+def _node_values(report: NodeReported, node: Node | None) -> dict[str, object]:
     found = report.inventory
     return {
-        "name": report.name,
-        "region": report.region,
+        "name": (node.given_name if node is not None else None) or report.name,
+        "region": (node.given_region if node is not None else None) or report.region,
         "simulated": report.simulated,
         "boot_id": report.boot_id,
         "sequence": report.sequence,
@@ -117,6 +118,7 @@ def _first_values(report: NodeReported) -> dict[str, object]:
         "created_at": now,
         "next_port": report.inventory.port_first,
         "version": 0,
+        "revoked": False,
     }
 
 

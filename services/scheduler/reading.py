@@ -10,6 +10,7 @@ from services.scheduler.domain.placement import availability
 from services.scheduler.domain.states import State
 from services.scheduler.models import Gpu, HistoryEntry, Instance, Node
 from services.scheduler.repository import instances as rows
+from services.scheduler.repository import joining
 from services.scheduler.repository import nodes as host
 from shared.errors import NotFound
 from shared.events.scheduler import CredentialsRead
@@ -31,8 +32,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class ShownNode:
+    """credential: its state; None for a node of the platform's own process."""
+
     node: Node
     gpus: list[Gpu]
+    credential: str | None
 
 
 async def show(session: AsyncSession, instances: Sequence[Instance]) -> list[Shown]:
@@ -100,7 +104,12 @@ async def list_history(
 
 async def list_nodes(session: AsyncSession, paging: PageRequest) -> tuple[list[ShownNode], int]:
     found, total = await fetch_page(session, host.all_nodes(), paging)
-    return [ShownNode(node, await host.devices(session, node.id)) for node in found], total
+    credentials = await joining.states_of(session, [node.id for node in found])
+    shown = [
+        ShownNode(node, await host.devices(session, node.id), credentials.get(node.id))
+        for node in found
+    ]
+    return shown, total
 
 
 async def read_node(session: AsyncSession, node_id: UUID) -> ShownNode:
@@ -108,4 +117,9 @@ async def read_node(session: AsyncSession, node_id: UUID) -> ShownNode:
     node = await host.find_node(session, node_id)
     if node is None:
         raise NotFound
-    return ShownNode(node, await host.devices(session, node_id))
+    return await show_node(session, node)
+
+
+async def show_node(session: AsyncSession, node: Node) -> ShownNode:
+    credentials = await joining.states_of(session, [node.id])
+    return ShownNode(node, await host.devices(session, node.id), credentials.get(node.id))

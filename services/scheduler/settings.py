@@ -1,5 +1,9 @@
 """What the scheduler must be told."""
 
+from pathlib import Path
+
+from pydantic import SecretStr
+
 from shared.settings import ServiceSettings
 
 
@@ -11,6 +15,13 @@ class SchedulerSettings(ServiceSettings):
     reservation_lives_s: what was reserved for a request that never came back is given back then.
     resend_s: all orders are told again this often.
     usage_proof_s: how often a node's running instances are proven for billing.
+
+    Of hosts that join:
+    public_url: the platform's own address, as agents reach it.
+    broker_admin_url: `http://USER:PASSWORD@HOST:15672`; None: one process, no host can join.
+    broker_public_url: what agents are told, without a login: `amqps://HOST:5671/chusuan`.
+    registry_public_address: `HOST:PORT` of the image registry, as agents reach it.
+    ca_file: PEM of what signed the platform's certificates, where agents do not know it.
     """
 
     market_url: str = "http://market:8000"
@@ -24,3 +35,9 @@ class SchedulerSettings(ServiceSettings):
     usage_proof_s: float = 30.0
     cpu_mode_cores: float = 0.5
     cpu_mode_memory_bytes: int = 2 << 30
+
+    public_url: str = "http://127.0.0.1:8080"
+    broker_admin_url: SecretStr | None = None
+    broker_public_url: str = ""
+    registry_public_address: str = ""
+    ca_file: Path | None = None

@@ -10,11 +10,13 @@ from shared.database import call_after_commit
 
 
 class Signals:
-    """orders: a node's agent must be told anew. capacity: a queued instance may fit now."""
+    """orders: a node's agent must be told anew. capacity: a queued instance may fit now.
+    joining: the broker must be told of a node's credential."""
 
     def __init__(self) -> None:
         self.orders = asyncio.Event()
         self.capacity = asyncio.Event()
+        self.joining = asyncio.Event()
         self._changed: set[UUID] = set()
 
     def order_changed(self, session: AsyncSession, node_id: UUID) -> None:
@@ -22,6 +24,9 @@ class Signals:
 
     def capacity_returned(self, session: AsyncSession) -> None:
         call_after_commit(session, self.capacity.set)
+
+    def joining_changed(self, session: AsyncSession) -> None:
+        call_after_commit(session, self.joining.set)
 
     def take_changed(self) -> set[UUID]:
         changed, self._changed = self._changed, set()

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from services.scheduler.dismissing import drive_joining
 from services.scheduler.ordering import Ordering
 from services.scheduler.placing import place_waiting
 from services.scheduler.reserving import give_back_forgotten
@@ -12,6 +13,7 @@ from shared.worker import Worker
 
 CLEARING_S = 3600.0
 RESERVATIONS_S = 30.0
+JOINING_S = 10.0
 
 
 def workers(tools: Tools) -> list[Worker]:
@@ -28,5 +30,6 @@ def workers(tools: Tools) -> list[Worker]:
         Worker("scheduler.queue", settings.sweep_s, queue, signals.capacity),
         Worker("scheduler.deadlines", settings.sweep_s, partial(sweep, tools)),
         Worker("scheduler.reservations", RESERVATIONS_S, partial(give_back_forgotten, tools)),
+        Worker("scheduler.joining", JOINING_S, partial(drive_joining, tools), signals.joining),
         Worker("scheduler.clearing", CLEARING_S, clear),
     ]

@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from services.scheduler import reading
-from services.scheduler.api.schemas import NodeView
+from services.scheduler.api.node_schemas import NodeView
 from shared.app import Session
 from shared.pagination import Page, Paging
 from shared.policy import Policy, policy
