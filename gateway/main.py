@@ -89,7 +89,7 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     check_policies(pages)
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
-    return Watched(door, "gateway", route_of)
+    return Watched(door, "gateway", route_of, begins_at=API)
 
 
 async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:

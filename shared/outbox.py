@@ -36,6 +36,7 @@ from shared.bus.protocol import Bus, Undeliverable
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
 from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +183,8 @@ class Relay:
         for event in events:
             while True:
                 try:
-                    await self._bus.publish(event)
+                    with continued(self._service, f"tell {event.type}", event.traceparent):
+                        await self._bus.publish(event)
                     break
                 except Undeliverable as undeliverable:
                     OUTBOX_FAILURES.labels(self._service).inc()
