@@ -57,6 +57,7 @@ from agent.reconcile import (
 )
 from shared.clock import utc_now
 from shared.events.agent import DesiredInstance, ObservedInstance, ObservedSave, ObservedState
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +214,8 @@ class Instance:
         try:
             for action in actions:
                 self._must_list = True
-                with counted(type(action).__name__):
+                step = type(action).__name__
+                with counted(step), continued("agent", step, order.traceparent):
                     goes_on = await self._perform(action, order)
                 if not goes_on:
                     break

@@ -101,3 +101,4 @@ def _settings(package: str, name: str) -> Any:
 
 def _log_facts() -> None:
     importlib.import_module("shared.logging").configure_logging()
+    importlib.import_module("shared.telemetry").start_tracing()

@@ -96,7 +96,7 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     check_policies(pages)
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
-    return Watched(door, "gateway", route_of)
+    return Watched(door, "gateway", route_of, begins_at=API)
 
 
 async def _stop(task: "asyncio.Task[None]") -> None:

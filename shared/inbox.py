@@ -31,6 +31,7 @@ from shared.bus.protocol import Subscription, matches
 from shared.database import Database
 from shared.events.envelope import Envelope, Payload
 from shared.metrics import INBOX_EVENTS, INBOX_SECONDS
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,8 @@ def on_any(pattern: str, effect: Callable[[AsyncSession, Envelope], Awaitable[No
 def consume(database: Database, queue: str, *listeners: Listener) -> Subscription:
     """queue: `<service>.<what it keeps>`, the name under which effects are remembered."""
 
+    service = queue.partition(".")[0]
+
     async def apply(event: Envelope) -> None:
         async with database.transaction() as session:
             row = insert(_inbox).values(consumer=queue, event_id=event.id)
@@ -106,7 +109,8 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                     await listener.apply(session, event)
 
     async def handle(event: Envelope) -> None:
-        with INBOX_SECONDS.labels(queue).time():
+        name = f"{queue} takes {event.type}"
+        with INBOX_SECONDS.labels(queue).time(), continued(service, name, event.traceparent):
             await try_out(event)
 
     async def try_out(event: Envelope) -> None:

@@ -38,6 +38,7 @@ from shared.bus.protocol import Bus, Undeliverable
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
 from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +205,8 @@ class Relay:
                     log.warning("outbox_claim_ran_out", event_type=event.type)
                     return
                 try:
-                    await self._bus.publish(event)
+                    with continued(self._service, f"tell {event.type}", event.traceparent):
+                        await self._bus.publish(event)
                     break
                 except Undeliverable as undeliverable:
                     OUTBOX_FAILURES.labels(self._service).inc()

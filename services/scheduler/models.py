@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Numeric,
+    String,
     UniqueConstraint,
     text,
 )
@@ -21,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 
 from services.scheduler.domain.joining import CredentialState, InvitationState
 from services.scheduler.domain.states import State
+from shared import telemetry
 from shared.database import new_metadata
 from shared.platform_tables import define_platform_tables
 
@@ -160,6 +162,7 @@ class Instance(Base, kw_only=True):
     authorisation_id: the open one; None once its stop or abandonment is told.
     next_authorisation_id, next_price_per_hour: of a restart that waits for the stop.
     started_at: when SSH answered in the present start, or in the last one.
+    traceparent: of the request whose order is the present one, where it is traced.
     start_ordered_at: when the present start was asked for. progress_at: its last sign of life.
     """
 
@@ -208,6 +211,7 @@ class Instance(Base, kw_only=True):
     progress_at: Mapped[datetime]
     save_image_id: Mapped[UUID | None] = mapped_column(default=None)
     save_reference: Mapped[str | None] = mapped_column(default=None)
+    traceparent: Mapped[str | None] = mapped_column(String(telemetry.LENGTH), default=None)
     created_at: Mapped[datetime]
     start_ordered_at: Mapped[datetime]
     started_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -12,6 +12,7 @@ from services.scheduler.signals import Signals
 from shared.events.scheduler import InstanceStopped, StartAbandoned
 from shared.ids import new_id
 from shared.outbox import emit
+from shared.telemetry import traceparent
 from shared.text import Text
 
 
@@ -38,6 +39,8 @@ async def move(
         require_move(source, target)
     if reorders:
         changes["generation"] = instance.generation + 1
+        # What moves by itself belongs to the request before it.
+        changes["traceparent"] = traceparent() or instance.traceparent
         signals.order_changed(session, instance.node_id)
     await rows.change(
         session,

@@ -29,6 +29,7 @@ from shared.events.agent import NodeReported, ObservedInstance
 from shared.events.scheduler import InstanceSaved, InstanceStarted, UsageProven
 from shared.ids import new_id
 from shared.outbox import emit
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,8 @@ async def take_report(tools: Tools, report: NodeReported) -> None:
         if observe(standing, what, report.reported_at) is None:
             continue
         try:
-            await _apply_report(tools, report, instance_id, what)
+            with continued("scheduler", "hear of instance", known[instance_id].traceparent):
+                await _apply_report(tools, report, instance_id, what)
         except Exception:
             log.exception("report_not_applied", instance_id=str(instance_id))
 

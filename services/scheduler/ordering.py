@@ -102,5 +102,6 @@ def _order(
             "ssh_host_key": instance.ssh_host_key,
             "volume_id": instance.account_id,
             "save": save,
+            "traceparent": instance.traceparent,
         }
     )

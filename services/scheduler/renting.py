@@ -30,6 +30,7 @@ from services.scheduler.reserving import START
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 from shared.ids import new_id
+from shared.telemetry import traceparent
 from shared.tokens import Principal
 
 log = structlog.get_logger(__name__)
@@ -189,6 +190,7 @@ def _new_instance(
         authorisation_id=reserved.authorisation.id,
         price_per_hour=reserved.authorisation.price_per_hour,
         progress_at=now,
+        traceparent=traceparent(),
         created_at=now,
         start_ordered_at=now,
     )
