@@ -15,6 +15,8 @@ ROOMS = {
     "scheduler": "services.scheduler",
     "gateway": "gateway",
 }
+# How long requests in flight have once the process is asked to stop.
+STOP_S = 10
 Port = Annotated[int, typer.Option(min=1, max=65535)]
 Home = Annotated[Path | None, typer.Option(help="The state folder; CHUSUAN_HOME says it too.")]
 
@@ -74,23 +76,33 @@ def serve(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
 ) -> None:
-    """Run one service with settings from the environment."""
+    """Run one service, with settings from the environment and the files of CHUSUAN_SECRETS_DIR."""
     if name not in ROOMS:
         raise typer.BadParameter(f"one of: {', '.join(ROOMS)}", param_hint="NAME")
     uvicorn = importlib.import_module("uvicorn")
     settings = _settings(ROOMS[name], name)
-    _log_facts()
+    _log_facts(settings.log_level)
     room = importlib.import_module(f"{ROOMS[name]}.main")
-    own_options = getattr(room, "SERVER_OPTIONS", {})
-    where = {"host": host, "port": port}
-    app = room.create_app(settings)
-    uvicorn.run(app, **where, log_config=None, timeout_graceful_shutdown=10, **own_options)
+    # Whom the gateway may believe about a client; everyone else writes that header themselves.
+    trusted = getattr(settings, "trusted_proxies", "")
+    uvicorn.run(
+        room.create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
+        timeout_graceful_shutdown=STOP_S,
+        **getattr(room, "SERVER_OPTIONS", {}),
+    )
 
 
 def agent() -> None:
     """Run the GPU host's daemon with settings from the environment."""
     settings = _settings("agent", "agent")
-    _log_facts()
+    _log_facts(settings.log_level)
     asyncio.run(importlib.import_module("agent.main").Agent(settings).run())
 
 
@@ -99,6 +111,6 @@ def _settings(package: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{package}.settings"), f"{name.title()}Settings")()
 
 
-def _log_facts() -> None:
-    importlib.import_module("shared.logging").configure_logging()
+def _log_facts(level: str) -> None:
+    importlib.import_module("shared.logging").configure_logging(level)
     importlib.import_module("shared.telemetry").start_tracing()
