@@ -37,7 +37,7 @@ from shared.revocation import Revocations, RevocationWatch
 from shared.settings import ServiceSettings
 from shared.text import Language, preferred_language
 from shared.tokens import JwksKeySource, KeySource, Verifier
-from shared.worker import Worker
+from shared.worker import Worker, stop
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ def create_service_app(
             if revocations is None:
                 loops.append(_watch_of(ended, runtime).run())
             for loop in loops:
-                stack.push_async_callback(_stop, asyncio.create_task(loop))
+                stack.push_async_callback(stop, asyncio.create_task(loop))
             yield
 
     app = FastAPI(
@@ -138,11 +138,6 @@ def _open_runtime(name: str, settings: ServiceSettings, stack: AsyncExitStack) -
 
 def _watch_of(ended: Revocations, runtime: Runtime) -> RevocationWatch:
     return RevocationWatch(ended, runtime.redis, runtime.auth, runtime.service_token)
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _operation_id(route: APIRoute) -> str:

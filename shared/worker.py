@@ -17,6 +17,19 @@ from shared.lease import LIVES_S, RENEWALS, Lease, LeaseLost
 
 log = structlog.get_logger(__name__)
 
+CANCEL_AGAIN_S = 0.5
+
+
+async def stop(*tasks: "asyncio.Task[None]") -> None:
+    """Cancelled, and over when this returns. Asked again while it goes on, since libraries swallow
+    a cancellation at times (fakeredis does)."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -89,6 +102,4 @@ class LoneWorker(Worker):
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stop(*tasks)

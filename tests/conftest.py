@@ -11,6 +11,7 @@ from asyncpg import connect
 from cli.up.docker import engine_answers
 from cli.up.postgres import Postgres
 from shared.ids import new_id
+from tests.redis_server import PROGRAM, RedisServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,3 +56,16 @@ async def new_database(postgres: Postgres) -> AsyncIterator[Callable[[], Awaitab
 @pytest.fixture
 async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
     return await new_database()
+
+
+@pytest.fixture
+async def redis_server() -> AsyncIterator[RedisServer]:
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed: `apt-get install redis-server`")
+    # A socket's path is short, and pytest's folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="chusuan-redis-"))
+    server = RedisServer(folder)
+    await server.start()
+    yield server
+    await server.kill()
+    shutil.rmtree(folder)
