@@ -46,7 +46,7 @@ class Logins:
             return True
         try:
             is_live, lasts_s = await self._ask(session_id), ASK_AGAIN_S
-        except DomainError as away:
+        except (DomainError, ValueError, KeyError) as away:
             log.info("login_not_checked", error=repr(away))
             is_live, lasts_s = True, PAUSE_S
         if is_live:

@@ -38,6 +38,7 @@ from shared.problems import install_problem_handlers, refuse
 from shared.revocation import Revocations, RevocationWatch
 from shared.telemetry_http import Watched
 from shared.tokens import JwksKeySource, KeySource, Verifier
+from shared.worker import stop
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,7 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
             door.limit = limit
             ended = Revocations()
             watch = asyncio.create_task(RevocationWatch(ended, redis, auth, token).run())
-            stack.push_async_callback(_stop, watch)
+            stack.push_async_callback(stop, watch)
             keys = key_source or JwksKeySource(auth)
             door.verifier = app.state.verifier = Verifier(keys, ended)
             tickets, directory = Tickets(redis), None
@@ -97,11 +98,6 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
     return Watched(door, "gateway", route_of, begins_at=API)
-
-
-async def _stop(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:

@@ -39,7 +39,7 @@ from shared.settings import ServiceSettings
 from shared.telemetry_http import Watched
 from shared.text import Language, preferred_language
 from shared.tokens import JwksKeySource, KeySource, Verifier
-from shared.worker import Worker
+from shared.worker import Worker, stop
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +102,7 @@ def create_service_app(
             if revocations is None:
                 loops.append(_watch_of(ended, runtime).run())
             for loop in loops:
-                stack.push_async_callback(_stop, asyncio.create_task(loop))
+                stack.push_async_callback(stop, asyncio.create_task(loop))
             yield
 
     app = FastAPI(
@@ -148,11 +148,6 @@ def _open_runtime(
 
 def _watch_of(ended: Revocations, runtime: Runtime) -> RevocationWatch:
     return RevocationWatch(ended, runtime.redis, runtime.auth, runtime.service_token)
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -31,7 +31,7 @@ PATH = "/internal/ended-sessions"
 REFRESH_S = 1.0
 # An end may become visible so much later than the time it bears.
 OVERLAP_S = 60.0
-STANDS_STILL_S = 5.0
+STANDS_STILL_S = 3.0
 # Beyond this no token of an ended session is valid any more.
 KEEP_S = MOST_TOKEN_LIVES_S + LEEWAY_S + OVERLAP_S
 
@@ -95,7 +95,10 @@ class RevocationWatch:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as error:
+                log.exception("revocations_not_read", exc_info=error)
             await asyncio.sleep(REFRESH_S)
 
     async def refresh(self) -> None:

@@ -19,6 +19,19 @@ from shared.metrics import WORKER_INTERVAL, WORKER_LAST_DONE, WORKER_RUNS, WORKE
 
 log = structlog.get_logger(__name__)
 
+CANCEL_AGAIN_S = 0.5
+
+
+async def stop(*tasks: "asyncio.Task[None]") -> None:
+    """Cancelled, and over when this returns. Asked again while it goes on, since libraries swallow
+    a cancellation at times (fakeredis does)."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
 
 @dataclass(slots=True)
 class Passes:
@@ -124,6 +137,4 @@ class LoneWorker(Worker):
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stop(*tasks)

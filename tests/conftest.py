@@ -13,6 +13,7 @@ from cli.up.docker import engine_answers
 from cli.up.postgres import Postgres
 from shared.ids import new_id
 from tests.broker import Broker, installed
+from tests.redis_server import PROGRAM, RedisServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,3 +87,16 @@ async def broker_url(broker: Broker) -> AsyncIterator[str]:
     url = await broker.new_vhost()
     yield url
     await broker.drop_vhost(url)
+
+
+@pytest.fixture
+async def redis_server() -> AsyncIterator[RedisServer]:
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed: `apt-get install redis-server`")
+    # A socket's path is short, and pytest's folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="chusuan-redis-"))
+    server = RedisServer(folder)
+    await server.start()
+    yield server
+    await server.kill()
+    shutil.rmtree(folder)

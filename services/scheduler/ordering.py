@@ -1,7 +1,7 @@
 """Tells each node's agent all that should be true there: on every change, and again and again."""
 
 import asyncio
-import time
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
@@ -13,42 +13,44 @@ from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
 from services.scheduler.tools import Tools
 from shared.bus import Undeliverable
-from shared.clock import utc_now
+from shared.database import database_now
 from shared.events import Envelope
 from shared.events.agent import DesiredInstance, NodeDesired, SaveOrder
 
 log = structlog.get_logger(__name__)
 
 
-class Ordering:
-    """One at a time per process, so that orders leave in the order in which they were read."""
+async def send_changed(tools: Tools) -> None:
+    """What this copy's own requests and reports have changed; woken by their commit."""
+    await _send_all(tools, tools.signals.take_changed())
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._all_due = 0.0
 
-    async def step(self) -> None:
-        changed = self._tools.signals.take_changed()
-        if time.monotonic() >= self._all_due:
-            async with self._tools.database.transaction() as session:
-                changed.update(await host.node_ids(session))
-            self._all_due = time.monotonic() + self._tools.settings.resend_s
-        await asyncio.gather(*(self._send(node_id) for node_id in changed))
+async def send_again(tools: Tools) -> None:
+    """To every host, whether or not anything changed: orders get lost."""
+    async with tools.database.transaction() as session:
+        node_ids = await host.node_ids(session)
+    await _send_all(tools, node_ids)
 
-    async def _send(self, node_id: UUID) -> None:
-        try:
-            await send_orders(self._tools, node_id)
-        except Undeliverable as away:
-            log.debug("agent_away", node_id=str(node_id), reason=str(away))
-        except Exception:
-            log.exception("orders_not_sent", node_id=str(node_id))
+
+async def _send_all(tools: Tools, node_ids: Iterable[UUID]) -> None:
+    await asyncio.gather(*(_send(tools, node_id) for node_id in node_ids))
+
+
+async def _send(tools: Tools, node_id: UUID) -> None:
+    try:
+        await send_orders(tools, node_id)
+    except Undeliverable as away:
+        log.debug("agent_away", node_id=str(node_id), reason=str(away))
+    except Exception:
+        log.exception("orders_not_sent", node_id=str(node_id))
 
 
 async def send_orders(tools: Tools, node_id: UUID) -> None:
-    """Raises Undeliverable."""
-    # Taken before reading: an agent may refuse what is older, never believe it newer.
-    issued_at = utc_now()
+    """Raises Undeliverable. Copies may do so at once: an agent refuses what is older."""
     async with tools.database.transaction() as session:
+        # Before reading, and by the one clock that all copies share: an order may seem older than
+        # it is, never newer.
+        issued_at = await database_now(session)
         orders = await _orders(session, tools, node_id)
     payload = NodeDesired(node_id=node_id, issued_at=issued_at, instances=orders)
     await tools.bus.publish(Envelope.wrap(payload, subject=node_id))
