@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from services.scheduler.contact import Contact
 from services.scheduler.dismissing import drive_joining
 from services.scheduler.ordering import Ordering
 from services.scheduler.placing import place_waiting
@@ -11,6 +12,7 @@ from services.scheduler.tools import Tools
 from shared.outbox import forget_published
 from shared.worker import Worker
 
+ORDERS_S = 1.0
 CLEARING_S = 3600.0
 RESERVATIONS_S = 30.0
 JOINING_S = 10.0
@@ -26,7 +28,8 @@ def workers(tools: Tools) -> list[Worker]:
     orders = Ordering(tools).step
     queue = partial(place_waiting, tools)
     return [
-        Worker("scheduler.orders", settings.resend_s, orders, signals.orders),
+        Worker("scheduler.orders", ORDERS_S, orders, signals.orders),
+        Worker("scheduler.contact", settings.contact_s, Contact(tools).step),
         Worker("scheduler.queue", settings.sweep_s, queue, signals.capacity),
         Worker("scheduler.deadlines", settings.sweep_s, partial(sweep, tools)),
         Worker("scheduler.reservations", RESERVATIONS_S, partial(give_back_forgotten, tools)),
