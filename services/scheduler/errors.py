@@ -2,8 +2,8 @@
 
 DomainError
 ├── NotFound   OfferNotFound, InvitationUnknown
-├── Conflict   IllegalMove, GpusTaken, HostSilent, ImageNotReady, ImageTooNew, NoPortsLeft,
-│              NeedsSplitShape, InvitationUsed, AgentJoined
+├── Conflict   IllegalMove, GpusTaken, HostSilent, HostDraining, ImageNotReady, ImageTooNew,
+│              NoPortsLeft, NeedsSplitShape, InvitationUsed, AgentJoined, NodeInUse, NodeAlive
 ├── Invalid    TooManyGpus
 ├── InvitationOver    410
 └── TooManyAttempts   429
@@ -53,6 +53,37 @@ class HostSilent(Conflict):
     detail = Text(
         "主机恢复后即可操作；急用请选择另一台主机。",
         "It works again once the host is back; choose another host if you cannot wait.",
+    )
+
+
+class HostDraining(Conflict):
+    code = "host_draining"
+    title = Text("主机不再接受新的开机", "The host takes no new start")
+    detail = Text(
+        "主机将停机维护。请选择另一台主机；已在运行的实例不受影响。",
+        "The host is being emptied for maintenance. Choose another host; what runs there runs on.",
+    )
+
+
+class NodeInUse(Conflict):
+    code = "node_in_use"
+    title = Text("主机上还有实例", "Instances stand on the host")
+    detail = Text(
+        "还有 {instances} 个未释放的实例、{promises} 个占用的 GPU。"
+        "请先停止调度（drain）并等其释放；"
+        "若主机确已不存在，可加 force 移除。",
+        "{instances} instances are not released and {promises} GPUs are held. Drain the host and "
+        "wait for them; where the machine is gone for good, remove it with force.",
+    )
+
+
+class NodeAlive(Conflict):
+    code = "node_alive"
+    title = Text("主机仍在上报", "The host still reports")
+    detail = Text(
+        "强制移除只用于确已不存在的主机。请先停止该主机的 agent，待其失联后再试。",
+        "Force is for a machine that is gone. Stop the host's agent, and try again once it is "
+        "silent.",
     )
 
 

@@ -15,18 +15,21 @@ from sqlalchemy import (
     Numeric,
     String,
     UniqueConstraint,
+    Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from services.scheduler.domain.joining import CredentialState, InvitationState
+from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.states import State
 from shared import telemetry
 from shared.database import new_metadata
 from shared.platform_tables import define_platform_tables
 
 STATES = ", ".join(f"'{state}'" for state in State)
+NODE_STATES = ", ".join(f"'{state}'" for state in NodeState)
 INVITATION_STATES = ", ".join(f"'{state}'" for state in InvitationState)
 CREDENTIAL_STATES = ", ".join(f"'{state}'" for state in CredentialState)
 Words = dict[str, str]
@@ -52,10 +55,14 @@ class Node(Base, kw_only=True):
     next_port: where the search for free ports goes on, so that numbers are not reused at once.
     given_name, given_region: from its invitation; they hold over what the agent says.
     revoked: its credential was taken back, so that nothing it says counts.
+    draining: takes nothing new. labels: as its agent says.
+    digest: of the newest report without its time, once all it means is done; else empty.
+    running: start tokens that the newest report shows running.
+    usage_proven_at: time of the newest report that was looked at for proofs.
     """
 
     __tablename__ = "nodes"
-    __table_args__ = (CheckConstraint("state IN ('online', 'silent', 'lost')", name="state"),)
+    __table_args__ = (CheckConstraint(f"state IN ({NODE_STATES})", name="state"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -85,7 +92,24 @@ class Node(Base, kw_only=True):
     given_name: Mapped[str | None] = mapped_column(default=None)
     given_region: Mapped[str | None] = mapped_column(default=None)
     revoked: Mapped[bool] = mapped_column(default=False)
+    draining: Mapped[bool] = mapped_column(default=False)
+    labels: Mapped[dict[str, str]] = mapped_column(default_factory=dict)
+    digest: Mapped[str] = mapped_column(default="")
+    running: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid()), default_factory=list)
     created_at: Mapped[datetime]
+
+
+class Breaker(Base, kw_only=True):
+    """One row. Open while so many nodes are silent that none is declared lost.
+    counted_from: who was heard since then counts. closed_at: when an operator closed it."""
+
+    __tablename__ = "breaker"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+    opened_at: Mapped[datetime | None] = mapped_column(default=None)
+    counted_from: Mapped[datetime | None] = mapped_column(default=None)
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class Invitation(Base, kw_only=True):
@@ -158,7 +182,9 @@ class Gpu(Base, kw_only=True):
 class Instance(Base, kw_only=True):
     """version rises with every move; generation with every new order, and fences at the agent.
     image_apps: name and path of each.
-    resume: while saving, the state under the save.
+    resume: while saving, the state under the save; while lost, what it comes back to.
+    lost_authorisation_id: that was settled when its node was lost; its terms go on at a return.
+    seen_running_at: when a report last showed it running, where the newest one does not.
     authorisation_id: the open one; None once its stop or abandonment is told.
     next_authorisation_id, next_price_per_hour: of a restart that waits for the stop.
     started_at: when SSH answered in the present start, or in the last one.
@@ -201,6 +227,8 @@ class Instance(Base, kw_only=True):
     generation: Mapped[int] = mapped_column(BigInteger, default=1)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
     authorisation_id: Mapped[UUID | None]
+    lost_authorisation_id: Mapped[UUID | None] = mapped_column(default=None)
+    seen_running_at: Mapped[datetime | None] = mapped_column(default=None)
     price_per_hour: Mapped[Decimal]
     next_authorisation_id: Mapped[UUID | None] = mapped_column(default=None)
     next_price_per_hour: Mapped[Decimal | None] = mapped_column(default=None)

@@ -1,7 +1,9 @@
 """Tells each node's agent all that should be true there: on every change, and again and again."""
 
 import asyncio
-from collections.abc import Iterable
+import random
+import time
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -19,30 +21,76 @@ from shared.events.agent import DesiredInstance, NodeDesired, SaveOrder
 
 log = structlog.get_logger(__name__)
 
-
-async def send_changed(tools: Tools) -> None:
-    """What this copy's own requests and reports have changed; woken by their commit."""
-    await _send_all(tools, tools.signals.take_changed())
-
-
-async def send_again(tools: Tools) -> None:
-    """To every host, whether or not anything changed: orders get lost."""
-    async with tools.database.transaction() as session:
-        node_ids = await host.node_ids(session)
-    await _send_all(tools, node_ids)
+AT_ONCE = 8
+RETELLINGS = 4
+LIST_S = 1.0
 
 
-async def _send_all(tools: Tools, node_ids: Iterable[UUID]) -> None:
-    await asyncio.gather(*(_send(tools, node_id) for node_id in node_ids))
+@dataclass(frozen=True, slots=True)
+class _Unfollowed:
+    """due: when it is told again. left: so many times, before only the full resending is left."""
+
+    due: float
+    left: int
 
 
-async def _send(tools: Tools, node_id: UUID) -> None:
-    try:
-        await send_orders(tools, node_id)
-    except Undeliverable as away:
-        log.debug("agent_away", node_id=str(node_id), reason=str(away))
-    except Exception:
-        log.exception("orders_not_sent", node_id=str(node_id))
+class Ordering:
+    """One at a time per process, so that orders leave in the order in which they were read.
+
+    At once where an order changed; again after `retell_s`, a few times, where the node's report
+    does not follow it; and everything every `resend_s`, each node at a moment of its own."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._full_due: dict[UUID, float] = {}
+        self._unfollowed: dict[UUID, _Unfollowed] = {}
+        self._listed_at = float("-inf")
+
+    async def step(self) -> None:
+        now, settings = time.monotonic(), self._tools.settings
+        changed = self._tools.signals.take_changed()
+        for node_id in changed:
+            self._unfollowed[node_id] = _Unfollowed(now + settings.retell_s, RETELLINGS)
+        for node_id, follows in self._tools.signals.take_followed().items():
+            if follows and node_id not in changed:
+                self._unfollowed.pop(node_id, None)
+            elif not follows:
+                # At once, unless it was told a moment ago.
+                self._unfollowed.setdefault(node_id, _Unfollowed(now, RETELLINGS))
+        due = changed | self._retell(now) | await self._resend(now)
+        await asyncio.gather(*(self._send(node_id) for node_id in due))
+
+    def _retell(self, now: float) -> set[UUID]:
+        due = {node_id for node_id, wait in self._unfollowed.items() if wait.due <= now}
+        for node_id in due:
+            left = self._unfollowed.pop(node_id).left - 1
+            if left > 0:
+                next_at = now + self._tools.settings.retell_s
+                self._unfollowed[node_id] = _Unfollowed(next_at, left)
+        return due
+
+    async def _resend(self, now: float) -> set[UUID]:
+        resend_s = self._tools.settings.resend_s
+        if now - self._listed_at >= min(LIST_S, resend_s):
+            async with self._tools.database.transaction() as session:
+                known = await host.node_ids(session)
+            # A new one at once, then at a moment of its own.
+            self._full_due = {node_id: self._full_due.get(node_id, now) for node_id in known}
+            self._listed_at = now
+        due = {node_id for node_id, at in self._full_due.items() if at <= now}
+        for node_id in due:
+            self._full_due[node_id] = now + resend_s * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+        return due
+
+    async def _send(self, node_id: UUID) -> None:
+        try:
+            async with self._slots:
+                await send_orders(self._tools, node_id)
+        except Undeliverable as away:
+            log.debug("agent_away", node_id=str(node_id), reason=str(away))
+        except Exception:
+            log.exception("orders_not_sent", node_id=str(node_id))
 
 
 async def send_orders(tools: Tools, node_id: UUID) -> None:

@@ -7,10 +7,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.scheduler.api.schemas import Name
+from services.scheduler.domain.node_states import shown_state
 from services.scheduler.inviting import Guest, Invited
 from services.scheduler.joining import Join, Joined
-from services.scheduler.models import Gpu
+from services.scheduler.models import Breaker, Gpu
 from services.scheduler.reading import ShownNode
+from shared.pagination import Page
 
 DAY_S = 86400
 _PLAIN = r"^[\x21-\x7e]+$"
@@ -97,13 +99,16 @@ class NodeGpuView(BaseModel):
 
 
 class NodeView(BaseModel):
-    """credential: admitting, admitted, dismissing or dismissed; None in the platform's process."""
+    """state: online, draining, silent or lost. draining: also while it is silent.
+    credential: admitting, admitted, dismissing or dismissed; None in the platform's process."""
 
     id: UUID
     name: str
     region: str
     state: str
+    draining: bool
     simulated: bool
+    labels: dict[str, str]
     credential: str | None
     boot_id: str
     cpu_model: str
@@ -125,4 +130,20 @@ class NodeView(BaseModel):
         values = {n: getattr(node, n) for n in cls.model_fields if n not in own}
         values["gpus"] = [NodeGpuView.of(gpu) for gpu in shown.gpus if gpu.present]
         values["credential"] = shown.credential
+        values["state"] = shown_state(node.state, draining=node.draining)
         return cls.model_validate(values)
+
+
+class BreakerView(BaseModel):
+    """open: so many nodes are silent at once that none is declared lost. opened_at: since then."""
+
+    open: bool
+    opened_at: datetime | None
+
+    @classmethod
+    def of(cls, breaker: Breaker) -> Self:
+        return cls(open=breaker.opened_at is not None, opened_at=breaker.opened_at)
+
+
+class NodesView(Page[NodeView]):
+    breaker: BreakerView

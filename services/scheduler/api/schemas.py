@@ -174,6 +174,8 @@ def _said(words: Words | None, language: Language) -> str | None:
 
 
 def _runs(instance: Instance) -> bool:
+    if instance.state == State.lost.value:
+        return False
     return State.running.value in (instance.state, instance.resume)
 
 
