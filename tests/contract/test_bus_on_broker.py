@@ -374,12 +374,18 @@ async def test_an_event_that_fails_alone_in_a_quiet_queue_does_not_mute_it(
     assert await heard.until(bool) == [1]
 
 
-async def test_a_state_for_nobody_ends_in_time_and_the_newest_are_kept(
-    bus: AmqpBus, bare: AbstractChannel
+async def test_states_that_nobody_takes_end_by_themselves(
+    bus: AmqpBus, bare: AbstractChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(topology, "STATE_TTL_MS", 2000)
     heard = Heard()
     wanted = Subscription("orders", (ImagesWanted.type,), heard.take, keeping=Keeping.states)
     await bus.subscribe(wanted)
     await bus.unsubscribe("orders")
-    arguments = {"x-message-ttl": 60_000, "x-max-length": 1000, "x-overflow": "drop-head"}
-    await bare.declare_queue("orders", durable=True, arguments=arguments)
+    await bus.publish(Envelope.wrap(ImagesWanted(images=[]), subject="all"))
+    assert await waiting_in(bare, "orders") == 1
+
+    async def is_empty() -> bool:
+        return await waiting_in(bare, "orders") == 0
+
+    await until(is_empty)

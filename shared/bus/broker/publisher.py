@@ -5,7 +5,6 @@ within `PUBLISH_S`. Then the event may have arrived all the same; publishing it 
 """
 
 import asyncio
-from urllib.parse import unquote
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel
@@ -30,7 +29,7 @@ CHANNELS = 4
 class Publisher:
     def __init__(self, link: Link, url: str) -> None:
         self._link = link
-        self._login = unquote(URL(url).user or "")
+        self._login = URL(url).user or ""
         self._channels: list[AbstractChannel | None] = [None] * CHANNELS
         self._opening = [asyncio.Lock() for _ in range(CHANNELS)]
 
