@@ -15,8 +15,6 @@ from services.auth.errors import TooManyAttempts
 
 log = structlog.get_logger(__name__)
 
-REDIS_TIMEOUT_S = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -6,7 +6,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from shared.ids import new_id
-from tests.service.gateway.conftest import Doorway
+from tests.redis_server import RedisServer
+from tests.service.gateway.conftest import Doorway, OpenDoorway
 
 
 async def test_a_token_of_an_ended_session_is_refused_within_two_seconds(
@@ -48,3 +49,22 @@ async def test_a_gateway_that_never_heard_of_the_end_asks_before_it_opens(
     cookie = (await doorway.http.get(url)).headers["set-cookie"].partition(";")[0]
     doorway.ended[session_id] = False
     assert (await doorway.get(instance, "lab", cookie)).status_code == 401
+
+
+@pytest.mark.parametrize("how", ["killed", "hanging"])
+async def test_calls_pass_uncounted_while_redis_is_away(
+    open_doorway: OpenDoorway, redis_server: RedisServer, how: str
+) -> None:
+    """And none of them waits for it, but the first."""
+    async with open_doorway(redis_url=redis_server.url, requests_per_minute=3) as doorway:
+        headers = doorway.identity.headers()
+        if how == "killed":
+            await redis_server.kill()
+        else:
+            redis_server.pause()
+        async with asyncio.timeout(5):
+            for _ in range(20):
+                answer = await doorway.http.get("/api/v1/accounts/nobody", headers=headers)
+                assert answer.status_code == 404  # auth's own word
+        if how == "hanging":
+            redis_server.go_on()
