@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, doctor, doors, files, instances, market, nodes, serving
+from cli import accounts, backup, doctor, doors, files, instances, market, nodes, serving
 from cli.client import DEFAULT_URL, Gateway
 from cli.command import CommandGroup
 from cli.output import Desk, Output
@@ -58,6 +58,8 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "reject": accounts.reject,
         "credit": accounts.credit,
         "doctor": doctor.doctor,
+        "backup": backup.backup,
+        "restore": backup.restore,
         "up": serving.up,
         "serve": serving.serve,
         "agent": serving.agent,

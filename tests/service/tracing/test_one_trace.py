@@ -138,9 +138,9 @@ def _agent(folder: Path, bus_url: str) -> Agent:
     first = 26000 + int(new_id().hex[-3:], 16) % 1000 * 4
     settings = AgentSettings(
         bus_url=bus_url, state_dir=folder / "agent", run_dir=folder / "run",
-        heartbeat_s=0.2, netdisk_root=folder / "net", nodes_file=folder / "nodes.toml",
-        firewall=False,
-        publish_address="127.0.0.1", bridge="chusuan-none", port_first=first, port_last=first + 3,
+        netdisk_root=folder / "net", nodes_file=folder / "nodes.toml",
+        heartbeat_s=0.2, firewall=False, publish_address="127.0.0.1", bridge="chusuan-none",
+        port_first=first, port_last=first + 3,
     )  # fmt: skip
     return Agent(settings, engine=engine, images=engine)
 
