@@ -102,7 +102,7 @@ def serve(
 def agent() -> None:
     """Run the GPU host's daemon with settings from the environment."""
     settings = _settings("agent", "agent")
-    _log_facts(settings.log_level)
+    _log_facts()
     asyncio.run(importlib.import_module("agent.main").Agent(settings).run())
 
 
@@ -111,6 +111,6 @@ def _settings(package: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{package}.settings"), f"{name.title()}Settings")()
 
 
-def _log_facts(level: str) -> None:
+def _log_facts(level: str = "INFO") -> None:
     importlib.import_module("shared.logging").configure_logging(level)
     importlib.import_module("shared.telemetry").start_tracing()

@@ -26,4 +26,8 @@ ALTER SCHEMA public OWNER TO :"service";
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 SQL
 done
-psql -q -v ON_ERROR_STOP=1 -U postgres -d postgres -c 'REVOKE ALL ON DATABASE postgres FROM PUBLIC'
+psql -q -v ON_ERROR_STOP=1 -U postgres -d postgres <<'SQL'
+\set password `cat /run/secrets/postgres_password`
+ALTER ROLE postgres PASSWORD :'password';
+REVOKE ALL ON DATABASE postgres FROM PUBLIC;
+SQL

@@ -70,12 +70,15 @@ class Stack:
             "CHUSUAN_AGENT_STATE": str(folder / "agent"),
             "CHUSUAN_AGENT_RUN": f"/run/{name}",
         }
+        stack.init("127.0.0.1", **environment)
+        return stack
+
+    def init(self, *words: str, **environment: str) -> None:
         subprocess.run(
-            [folder / "deploy" / "init", "127.0.0.1"],
+            [self.folder / "deploy" / "init", *words],
             check=True,
             env={"PATH": os.environ["PATH"], **environment},
         )
-        return stack
 
     @property
     def url(self) -> str:
@@ -112,25 +115,27 @@ class Stack:
         os.kill(victim["State"]["Pid"], signal.SIGKILL)
         return str(victim["Id"])
 
-    def unwell(self) -> list[str]:
+    def unwell(self, *services: str) -> list[str]:
+        """Names of containers, of these services or of all."""
         return [
             container["Name"].lstrip("/")
-            for container in self.containers()
+            for service in services or ("",)
+            for container in self.containers(service)
             if not (
                 container["State"].get("Health", {}).get("Status") == "healthy"
                 or (container["State"]["Status"], container["State"]["ExitCode"]) == ("exited", 0)
             )
         ]
 
-    async def until_well(self) -> None:
+    async def until_well(self, *services: str) -> None:
         async def is_well() -> bool:
-            return not self.unwell()
+            return not self.unwell(*services)
 
         try:
             await until(is_well, timeout_s=HEALTHY_WITHIN_S, what="every container is healthy")
         except TimeoutError as late:
-            logs = "".join(self.log_of(name) for name in self.unwell())
-            raise TimeoutError(f"{late}; not well: {self.unwell()}\n{logs}") from None
+            logs = "".join(self.log_of(name) for name in self.unwell(*services))
+            raise TimeoutError(f"{late}; not well: {self.unwell(*services)}\n{logs}") from None
 
     def log_of(self, container: str) -> str:
         done = subprocess.run(
