@@ -4,9 +4,11 @@ from functools import partial
 
 import structlog
 
+from services.registry import purging
 from services.registry.building import fail_overdue, overdue
 from services.registry.tools import Tools
 from services.registry.wanting import tell_wanted
+from shared.errors import Unavailable
 from shared.outbox import forget_published
 from shared.worker import Worker
 
@@ -28,6 +30,18 @@ def workers(tools: Tools) -> list[Worker]:
             except Exception:
                 log.exception("sweep_item_failed", image_id=str(image_id))
 
+    async def purge_deleted() -> None:
+        async with tools.database.transaction() as session:
+            deleted = await purging.due(session, tools)
+        for image in deleted:
+            try:
+                await purging.purge(tools, image)
+            except Unavailable:
+                log.warning("manifest_not_deleted", image_id=str(image.id))
+                continue
+            async with tools.database.transaction() as session:
+                await purging.note_purged(session, image.id)
+
     async def clear() -> None:
         async with tools.database.transaction() as session:
             await forget_published(session)
@@ -35,5 +49,6 @@ def workers(tools: Tools) -> list[Worker]:
     return [
         Worker("registry.wanted", settings.resend_s, partial(tell_wanted, tools), tools.wanted),
         Worker("registry.deadlines", settings.sweep_s, sweep),
+        Worker("registry.purging", settings.purge_s, purge_deleted),
         Worker("registry.clearing", CLEARING_S, clear),
     ]
