@@ -1,6 +1,9 @@
 """Turns recipes into images on this host's engine: one at a time, in the order of the list that
 the registry sends again and again. What is there already is only reported.
 
+The registry names the builder of each image. One that names nobody yet is only offered: this host
+says how it has it, and begins when it is named.
+
     python -m agent.building RECIPES NAME...    builds by hand, with what the names stand on
 """
 
@@ -23,27 +26,73 @@ from agent.imaging import DockerImages, ImageEngine
 from agent.metrics import BUILDS
 from agent.recipe import NoRecipe, folder_of, packed, read_recipe
 from agent.settings import AgentSettings
-from shared.bus import Bus, Keeping, Subscription, Undeliverable
+from shared.bus import Bus, Undeliverable
 from shared.events.agent import ImageReported, ImagesWanted, ImageWanted
 from shared.events.envelope import Envelope
 
 log = structlog.get_logger(__name__)
 
-QUEUE = "agent.builder"
 FIRST_RETRY_S = 10.0
 LAST_RETRY_S = 600.0
 LOOK_AGAIN_S = 30.0
 REPORT_EVERY_S = 1.0
+ASK_REGISTRY_S = 300.0
 
 
 class Workshop:
-    """Builds one image from its recipe."""
+    """Makes one image, and finds it. registry: HOST:PORT that images of such a name belong into;
+    what is not there is not ready then, whatever this host has."""
 
-    def __init__(self, images: ImageEngine, recipes: Path, base: BaseImage, network: str) -> None:
+    def __init__(
+        self,
+        images: ImageEngine,
+        recipes: Path,
+        base: BaseImage,
+        network: str,
+        registry: str = "",
+    ) -> None:
         self.images = images
         self.recipes = recipes
         self._base = base
         self._network = network
+        self._registry = registry
+
+    async def find(self, reference: str) -> CommittedImage | None:
+        """As it is ready for everyone: in the registry, where it belongs there, by its digest, and
+        with size 0 unless this host has it too. Raises as the engine does."""
+        if not self.belongs(reference):
+            return await self.images.image(reference)
+        digest = await self.images.registry_digest(reference)
+        if digest is None:
+            return None
+        here = await self.images.image(f"{reference.rpartition(':')[0]}@{digest}")
+        return CommittedImage(digest, here.size_bytes if here is not None else 0)
+
+    async def has(self, reference: str) -> bool:
+        """On this host, fetched where the registry has it."""
+        images = self.images
+        if await images.image(reference) is not None:
+            return True
+        if not self.belongs(reference) or await images.registry_digest(reference) is None:
+            return False
+        await images.pull(reference, lambda *_: None)
+        return True
+
+    async def make(
+        self, recipe: str, reference: str, arguments: Mapping[str, str], progress: Progress
+    ) -> CommittedImage:
+        """Built where nobody has it yet, and pushed where it belongs. Raises NoRecipe,
+        EngineRefused with the last lines, EngineUnavailable."""
+        if not self.belongs(reference):
+            return await self.build(recipe, reference, arguments, progress)
+        if (found := await self.find(reference)) is not None:
+            return found
+        if await self.images.image(reference) is None:
+            await self.build(recipe, reference, arguments, progress)
+        return await self.images.push(reference, progress)
+
+    def belongs(self, reference: str) -> bool:
+        return bool(self._registry) and reference.startswith(f"{self._registry}/")
 
     async def build(
         self, recipe: str, reference: str, arguments: Mapping[str, str], progress: Progress
@@ -61,7 +110,8 @@ class Workshop:
 
 @dataclass(slots=True)
 class _Work:
-    """One wanted image as this host has it. not_before: monotonic; after a failure."""
+    """One wanted image as this host has it. not_before: monotonic; after a failure. known_until:
+    monotonic; the registry's word counts so long."""
 
     wanted: ImageWanted
     state: Literal["building", "ready", "failed"] = "building"
@@ -70,6 +120,7 @@ class _Work:
     image: CommittedImage | None = None
     failures: int = 0
     not_before: float = 0.0
+    known_until: float = 0.0
 
     def report(self) -> ImageReported:
         return ImageReported(
@@ -84,28 +135,31 @@ class _Work:
 
 @dataclass
 class Builder:
+    """source: how the registry knows this host by its reports."""
+
     workshop: Workshop
     bus: Bus
+    source: str
     first_retry_s: float = FIRST_RETRY_S
     works: dict[UUID, _Work] = field(default_factory=dict)
     _wanted: list[ImageWanted] = field(default_factory=list)
+    _making: tuple[UUID, asyncio.Task[CommittedImage]] | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Until cancelled; a build that runs is given up then, its finished steps stay."""
-        await self.bus.subscribe(
-            Subscription(QUEUE, (ImagesWanted.type,), self._take, keeping=Keeping.states)
-        )
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tell())
-                tasks.create_task(self._build_all())
-        finally:
-            await self.bus.unsubscribe(QUEUE)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell())
+            tasks.create_task(self._build_all())
 
-    async def _take(self, envelope: Envelope) -> None:
-        self._wanted = ImagesWanted.model_validate(envelope.data).images
+    def take(self, wanted: ImagesWanted) -> None:
+        """What another host builds is none of our business."""
+        self._wanted = [i for i in wanted.images if i.builder in (None, self.source)]
+        if self._making is not None:
+            image_id, task = self._making
+            if image_id not in {i.image_id for i in self._wanted}:
+                task.cancel()
         self._asked.set()
         self._news.set()
 
@@ -142,7 +196,7 @@ class Builder:
         works: dict[UUID, _Work] = {}
         for wanted in self._wanted:
             work = works[wanted.image_id] = self._known(wanted)
-            work.image = await self.workshop.images.image(wanted.reference)
+            work.image = await self._found(work)
             if work.image is not None:
                 work.state, work.progress, work.message, work.failures = "ready", 1.0, "", 0
             elif work.state == "ready":
@@ -150,19 +204,30 @@ class Builder:
         self.works = works
         self._news.set()
 
+    async def _found(self, work: _Work) -> CommittedImage | None:
+        """The registry is not asked at each message."""
+        reference, now = work.wanted.reference, time.monotonic()
+        if work.image is not None and self.workshop.belongs(reference) and now < work.known_until:
+            return work.image
+        work.known_until = now + ASK_REGISTRY_S
+        return await self.workshop.find(reference)
+
     def _known(self, wanted: ImageWanted) -> _Work:
         work = self.works.get(wanted.image_id)
-        if work is None or work.wanted != wanted:
+        if work is None or not _is_same(work.wanted, wanted):
             return _Work(wanted, message="waiting")
+        work.wanted = wanted
         return work
 
     async def _due(self) -> _Work | None:
-        """The first that is missing, may be tried again and has what it stands on."""
+        """The first of ours that is missing, may be tried again and has what it stands on."""
         for work in self.works.values():
+            if work.wanted.builder != self.source:
+                continue
             if work.image is not None or work.not_before > time.monotonic():
                 continue
             base = work.wanted.arguments.get("BASE")
-            if base is None or await self.workshop.images.image(base) is not None:
+            if base is None or await self.workshop.has(base):
                 return work
             work.message = f"waiting for {base}"
         return None
@@ -178,10 +243,20 @@ class Builder:
         self._news.set()
         began = time.monotonic()
         log.info("image_build_started", reference=wanted.reference)
+        task = asyncio.create_task(
+            self.workshop.make(wanted.recipe, wanted.reference, wanted.arguments, progress)
+        )
+        self._making = (wanted.image_id, task)
         try:
-            work.image = await self.workshop.build(
-                wanted.recipe, wanted.reference, wanted.arguments, progress
-            )
+            await asyncio.wait((task,))
+            if task.cancelled():
+                log.info("image_build_given_up", reference=wanted.reference)
+                return
+            work.image = task.result()
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
         except (EngineRefused, EngineUnavailable, NoRecipe, OSError) as error:
             delay_s = min(LAST_RETRY_S, self.first_retry_s * 2**work.failures)
             work.failures += 1
@@ -194,12 +269,21 @@ class Builder:
             took_s = round(time.monotonic() - began, 1)
             BUILDS.labels("done").inc()
             log.info("image_built", reference=wanted.reference, took_s=took_s)
+        finally:
+            self._making = None
         self._news.set()
 
 
-def workshop_of(settings: AgentSettings, images: ImageEngine, recipes: Path) -> Workshop:
+def _is_same(known: ImageWanted, wanted: ImageWanted) -> bool:
+    """Whoever builds it."""
+    return known.model_copy(update={"builder": wanted.builder}) == wanted
+
+
+def workshop_of(
+    settings: AgentSettings, images: ImageEngine, recipes: Path, registry: str = ""
+) -> Workshop:
     base = BaseImage(images, settings.base_image)
-    return Workshop(images, recipes, base, settings.build_network)
+    return Workshop(images, recipes, base, settings.build_network, registry)
 
 
 async def _build_by_hand(settings: AgentSettings, recipes: Path, names: list[str]) -> None:

@@ -7,9 +7,7 @@ import structlog
 
 from agent.engine import EngineRefused, EngineUnavailable
 from agent.imaging import ImageEngine
-from shared.bus import Keeping, Subscription
 from shared.events.agent import ImagesWanted
-from shared.events.envelope import Envelope
 
 log = structlog.get_logger(__name__)
 
@@ -19,27 +17,27 @@ PREFIX = "chusuan/u-"
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
-    """queue: this host's own."""
+    """registry: HOST:PORT before the names of images that came from there."""
 
     images: ImageEngine
-    queue: str
+    registry: str = ""
 
-    @property
-    def subscription(self) -> Subscription:
-        return Subscription(self.queue, (ImagesWanted.type,), self._take, keeping=Keeping.states)
-
-    async def _take(self, envelope: Envelope) -> None:
-        unwanted = ImagesWanted.model_validate(envelope.data).unwanted
-        if unwanted:
-            await self._drop(unwanted)
-
-    async def _drop(self, unwanted: Sequence[str]) -> None:
-        """Containers that stand on one go on; the engine keeps their layers. What fails now is
-        tried again with the next message."""
+    async def take(self, wanted: ImagesWanted) -> None:
+        """What fails now is tried again with the next message."""
         try:
-            there = await self.images.references(f"{PREFIX}*/*")
-            for reference in set(there).intersection(unwanted):
-                await self.images.untag(reference)
-                log.info("image_dropped", reference=reference)
+            for prefix in {PREFIX, f"{self.registry}/{PREFIX}" if self.registry else PREFIX}:
+                unwanted = [name for name in wanted.unwanted if name.startswith(prefix)]
+                if unwanted:
+                    await self._drop(f"{prefix}*/*", unwanted)
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("image_not_dropped", error=str(error))
+
+    async def _drop(self, pattern: str, unwanted: Sequence[str]) -> None:
+        """Containers that stand on one go on; the engine keeps their layers. What was pulled by
+        digest has no tag, and no repository holds two images."""
+        repositories = {name.rpartition(":")[0] for name in unwanted}
+        for name in await self.images.references(pattern):
+            repository, at, _ = name.partition("@")
+            if name in unwanted or (at and repository in repositories):
+                await self.images.untag(name)
+                log.info("image_dropped", reference=name)

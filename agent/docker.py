@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ import aiohttp
 import structlog
 from aiodocker.events import DockerEvents
 
+from agent.answers import answers
 from agent.engine import (
     LABEL_DISK,
     LABEL_GENERATION,
@@ -32,13 +33,13 @@ from agent.engine import (
     ContainerConfig,
     ContainerFact,
     EngineRefused,
-    EngineUnavailable,
     FileCopy,
     ImageMissing,
     NameTaken,
     NotAFile,
     Progress,
 )
+from agent.transfer import RegistryAccess, Transfer
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +50,10 @@ WATCHED = ["start", "die", "destroy", "oom"]
 
 
 class DockerEngine:
-    def __init__(self, docker_host: str = "") -> None:
+    def __init__(self, docker_host: str = "", access: RegistryAccess | None = None) -> None:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=5)
         self._docker = aiodocker.Docker(url=docker_host or None, timeout=timeout)
+        self._transfer = Transfer(self._docker, access)
 
     async def containers(
         self, node_id: UUID, instance_id: UUID | None = None
@@ -100,12 +102,10 @@ class DockerEngine:
             await self._docker.containers.container(container).delete(force=True, v=True)
 
     async def pull(self, image: str, progress: Progress) -> None:
-        with answers():
-            async for step in self._docker.images.pull(image, stream=True):
-                detail = step.get("progressDetail") or {}
-                total = detail.get("total")
-                share = min(1.0, detail.get("current", 0) / total) if total else None
-                progress(share, str(step.get("status", ""))[:200])
+        await self._transfer.pull(image, progress)
+
+    async def push(self, reference: str, progress: Progress) -> CommittedImage:
+        return await self._transfer.push(reference, progress)
 
     async def commit(self, container: str, reference: str) -> CommittedImage:
         repository, _, tag = reference.rpartition(":")
@@ -200,23 +200,6 @@ class DockerEngine:
 
     async def close(self) -> None:
         await self._docker.close()
-
-
-@contextlib.contextmanager
-def answers() -> Iterator[None]:
-    """Turns every way in which a call may fail into one of the engine's own."""
-    try:
-        yield
-    except aiodocker.DockerError as error:
-        if error.status == 304:
-            return
-        if error.status == 404:
-            raise ImageMissing(error.message) from error
-        if error.status == 409:
-            raise NameTaken(error.message) from error
-        raise EngineRefused(error.message) from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise EngineUnavailable(f"Docker does not answer: {error!r}") from error
 
 
 def _fact(shown: dict[str, Any]) -> ContainerFact | None:

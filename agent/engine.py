@@ -78,12 +78,20 @@ class EngineUnavailable(Exception):
     """No answer: what was asked may or may not have happened."""
 
 
+class RegistryAway(EngineUnavailable):
+    """The engine is there, the image registry is not; the same may be asked again."""
+
+
 class EngineRefused(Exception):
     """The engine answered no; asking again for the same changes nothing."""
 
 
 class ImageMissing(EngineRefused):
     """Not on this host."""
+
+
+class RegistryRefused(EngineRefused):
+    """The image registry does not let this host in, or not that far."""
 
 
 class NameTaken(EngineRefused):
@@ -119,7 +127,15 @@ class Engine(Protocol):
         """Kills it first where it runs."""
         ...
 
-    async def pull(self, image: str, progress: Progress) -> None: ...
+    async def pull(self, image: str, progress: Progress) -> None:
+        """image: with a digest too. Raises RegistryAway, also when nothing moves for long;
+        ImageMissing where the registry has none, RegistryRefused."""
+        ...
+
+    async def push(self, reference: str, progress: Progress) -> CommittedImage:
+        """Answers the registry's own digest. What it has already is not sent again. Raises
+        RegistryAway, RegistryRefused, ImageMissing where this host has none."""
+        ...
 
     async def commit(self, container: str, reference: str) -> CommittedImage:
         """The image carries none of the agent's labels but LABEL_MADE_ON."""

@@ -7,7 +7,8 @@ from typing import IO, Protocol
 
 import aiohttp
 
-from agent.docker import DockerEngine, answers
+from agent.answers import answers
+from agent.docker import DockerEngine
 from agent.engine import CommittedImage, EngineRefused, ImageMissing, Progress
 
 # A step may be silent for long: a compiler, a big download.
@@ -25,6 +26,13 @@ class ImageEngine(Protocol):
 
     async def pull(self, image: str, progress: Progress) -> None: ...
 
+    async def push(self, reference: str, progress: Progress) -> CommittedImage: ...
+
+    async def registry_digest(self, reference: str) -> str | None:
+        """What the registry has under that tag; None: nothing. Raises RegistryAway,
+        RegistryRefused."""
+        ...
+
     async def build(
         self,
         context: IO[bytes],
@@ -39,7 +47,7 @@ class ImageEngine(Protocol):
         ...
 
     async def references(self, pattern: str) -> list[str]:
-        """Tags that match, as in `docker images PATTERN`."""
+        """Names with tag or digest that match, as in `docker images PATTERN`."""
         ...
 
     async def untag(self, reference: str) -> None: ...
@@ -88,10 +96,17 @@ class DockerImages(DockerEngine):
             raise EngineRefused(f"the build ended without {reference}:\n{output.end}")
         return built
 
+    async def registry_digest(self, reference: str) -> str | None:
+        return await self._transfer.digest(reference)
+
     async def references(self, pattern: str) -> list[str]:
         with answers():
             found = await self._docker.images.list(filters={"reference": [pattern]})
-        return [tag for image in found for tag in image.get("RepoTags") or []]
+        return [
+            name
+            for image in found
+            for name in (*(image.get("RepoTags") or ()), *(image.get("RepoDigests") or ()))
+        ]
 
 
 class _Output:

@@ -25,7 +25,8 @@ class Run(_Record):
     before: the container's `started_raw` at that time; as long as the engine still says so, the
     start has not happened.
     began: `started_raw` of this run once seen.
-    started_at: when SSH answered. ordered_at: when we told it to stop.
+    started_at: when SSH answered. ordered_at: when we told it to stop. expired_at: when its lease
+    was over, before it was stopped for that.
     """
 
     token: UUID
@@ -34,6 +35,7 @@ class Run(_Record):
     began: str = ""
     started_at: datetime | None = None
     ordered_at: datetime | None = None
+    expired_at: datetime | None = None
     finished_at: datetime | None = None
     end_reason: EndReason | None = None
     exit_code: int | None = None
@@ -44,6 +46,22 @@ class Failure(_Record):
 
     token: UUID
     message: str
+
+
+class Lease(_Record):
+    """Until when the instance may run without a newer order. until_s: on the boot-time clock of
+    that boot. issued_at: the order's own, by the scheduler's clock."""
+
+    boot_id: str
+    until_s: float
+    issued_at: datetime
+
+
+class Kept(_Record):
+    """A save that is an image of this host already and must still reach the registry."""
+
+    image_id: UUID
+    size_bytes: int
 
 
 class Entry(_Record):
@@ -58,6 +76,8 @@ class Entry(_Record):
     run: Run | None = None
     failure: Failure | None = None
     save: ObservedSave | None = None
+    kept: Kept | None = None
+    lease: Lease | None = None
     erased_at: datetime | None = None
 
 

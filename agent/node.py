@@ -5,11 +5,15 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import structlog
 
-from agent.containers import Instance, Tools
+from agent.case import Tools
+from agent.contact import subscribe_patiently
+from agent.containers import Instance
 from agent.engine import ContainerFact, Engine, EngineRefused, EngineUnavailable
 from agent.inventory import Machine
 from agent.journal import Journal
@@ -47,7 +51,9 @@ class Node:
         engine: Engine,
         bus: Bus,
         settings: AgentSettings,
+        registry: str = "",
     ) -> None:
+        """registry: HOST:PORT that saved images are pushed to."""
         self.identity = identity
         self.instances: dict[UUID, Instance] = {}
         self._read_inventory = read_inventory
@@ -60,7 +66,7 @@ class Node:
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
         self._list_now = asyncio.Event()
-        self._issued_at: float = 0.0
+        self._issued_at = datetime.min.replace(tzinfo=UTC)
         self._sequence = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._tools = Tools(
@@ -68,6 +74,8 @@ class Node:
             engine=engine,
             journal=self._journal,
             boot_id=machine.boot_id,
+            boot_clock=partial(time.clock_gettime, time.CLOCK_BOOTTIME),
+            registry=registry,
             stop_grace_s=settings.stop_grace_s,
             ready_timeout_s=settings.ready_timeout_s,
             changed=self._note_change,
@@ -103,12 +111,11 @@ class Node:
                         there.get(instance_id, ()),
                     )
                 )
+            tasks.create_task(self._look_around())
             # Only now: an order is judged by what is there.
-            await self._bus.subscribe(self._subscription)
+            await subscribe_patiently(self._bus, self._subscription)
             try:
-                publishing = tasks.create_task(self._publish_changes())
-                tasks.create_task(self._look_around())
-                await publishing
+                await self._publish_changes()
             finally:
                 await self._bus.unsubscribe(self.queue)
 
@@ -126,16 +133,15 @@ class Node:
 
     async def _take(self, envelope: Envelope) -> None:
         desired = NodeDesired.model_validate(envelope.data)
-        issued_at = desired.issued_at.timestamp()
-        if issued_at < self._issued_at:
+        if desired.issued_at < self._issued_at:
             return
-        self._issued_at = issued_at
+        self._issued_at = desired.issued_at
         ORDERS.labels(self.identity.name).inc()
         ordered = {order.instance_id: order for order in desired.instances}
         for instance_id, order in ordered.items():
             if instance_id not in self.instances:
                 self._add(Instance(instance_id, self._tools))
-            self.instances[instance_id].accept(order)
+            self.instances[instance_id].accept(order, desired.issued_at)
         for instance_id, instance in self.instances.items():
             if instance_id not in ordered:
                 instance.disown()
@@ -187,6 +193,7 @@ class Node:
             boot_id=self._machine.boot_id,
             sequence=self._sequence,
             reported_at=utc_now(),
+            labels=self._settings.labels,
             inventory=self._inventory,
             instances=[report for report in reports if report is not None],
         )
@@ -198,6 +205,8 @@ class Node:
                 async with asyncio.timeout(self._settings.heartbeat_s):
                     await self._list_now.wait()
             self._list_now.clear()
+            for instance in self.instances.values():
+                instance.watch_lease()
             try:
                 await self._compare()
                 self._inventory = await asyncio.to_thread(self._read_inventory)

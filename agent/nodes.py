@@ -60,6 +60,22 @@ def read_nodes(path: Path) -> list[DeclaredNode]:
     return nodes
 
 
+def one_of(nodes: list[DeclaredNode], name: str) -> DeclaredNode:
+    """The named one, or the only one: an agent with a credential is one node. Raises
+    NodesFileError."""
+    names = ", ".join(node.name for node in nodes)
+    if name:
+        for node in nodes:
+            if node.name == name:
+                return node
+        raise NodesFileError(f"no node is declared as {name!r}: choose --node from {names}")
+    if len(nodes) > 1:
+        raise NodesFileError(
+            f"several nodes are declared, and one agent is one node: choose --node from {names}"
+        )
+    return nodes[0]
+
+
 def _where(location: tuple[int | str, ...]) -> str:
     """`("node", 1, "region")` → `[[node]] number 2, region`."""
     match location:

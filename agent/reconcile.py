@@ -46,6 +46,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """Stop it, since its lease is over."""
+
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The stopped container's system disk becomes number `disk`."""
 
@@ -75,12 +82,31 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """The saved image is on this host; the registry must have it too. Goes on by itself."""
+
+    order: SaveOrder
+
+
+@dataclass(frozen=True, slots=True)
 class Erase:
     containers: tuple[str, ...]
 
 
 Action = (
-    Adopt | Create | Start | AwaitReady | Stop | Commit | Remove | Untag | Restore | Save | Erase
+    Adopt
+    | Create
+    | Start
+    | AwaitReady
+    | Stop
+    | Expire
+    | Commit
+    | Remove
+    | Untag
+    | Restore
+    | Save
+    | Push
+    | Erase
 )
 
 
@@ -105,7 +131,10 @@ def plan(
     entry: Entry,
     *,
     has_originals: bool = False,
+    lease_over: bool = False,
+    pushing: bool = False,
 ) -> list[Action]:
+    """has_originals: an interrupted save left files blanked. pushing: a push is on its way."""
     if order.want == "absent":
         if entry.erased_at is not None and not containers:
             return []
@@ -121,39 +150,56 @@ def plan(
             if entry.run is None:
                 first.append(Adopt(current.id, current.started_raw))
             return [*first, Stop(current.id)]
-        return [*first, *_save(order, current, entry)]
-    return [*first, *_towards_running(order, spec, current, entry)]
+        return [*first, *_save(order, current, entry, pushing)]
+    if lease_over:
+        if current is not None and current.running:
+            return [*first, *expire(current, entry)]
+        return [*first, *_save(order, current, entry, pushing)]
+    return [*first, *_towards_running(order, spec, current, entry, pushing)]
+
+
+def expire(current: ContainerFact | None, entry: Entry) -> list[Action]:
+    """Its lease is over: also where no order is known since the agent started."""
+    if current is None or not current.running:
+        return []
+    adopt: list[Action] = [Adopt(current.id, current.started_raw)] if entry.run is None else []
+    return [*adopt, Expire(current.id)]
 
 
 def _towards_running(
-    order: DesiredInstance, spec: str, current: ContainerFact | None, entry: Entry
+    order: DesiredInstance, spec: str, current: ContainerFact | None, entry: Entry, pushing: bool
 ) -> list[Action]:
     run = entry.run
     if entry.failure is not None and entry.failure.token == order.start_token:
         return [Stop(current.id)] if current is not None and current.running else []
     if run is not None and run.token == order.start_token:
-        return _carry_on(order, spec, current, entry, run)
+        return _carry_on(order, spec, current, entry, run, pushing)
     if current is None:
         return _fresh(entry.disk)
     if run is None and (current.running or _already_ran(order, current)):
         return [Adopt(current.id, current.started_raw)]
     if current.running:
         return [Stop(current.id)]
-    return [*_save(order, current, entry), *_begin(spec, current)]
+    return [*_save(order, current, entry, pushing), *_begin(spec, current)]
 
 
 def _carry_on(
-    order: DesiredInstance, spec: str, current: ContainerFact | None, entry: Entry, run: Run
+    order: DesiredInstance,
+    spec: str,
+    current: ContainerFact | None,
+    entry: Entry,
+    run: Run,
+    pushing: bool,
 ) -> list[Action]:
     """The start was journaled: begin it if it never happened, else leave it as it is."""
     if current is None:
         return [] if run.began or run.finished_at else _fresh(entry.disk)
     if current.running:
         ready: list[Action] = [AwaitReady()] if run.started_at is None else []
-        return [*ready, *_save(order, current, entry)]
+        return [*ready, *_save(order, current, entry, pushing)]
     if not run.began and current.started_raw == run.before:
         return _begin(spec, current)
-    return _save(order, current, entry)
+    return _save(order, current, entry, pushing)
 
 
 def _fresh(disk: int) -> list[Action]:
@@ -178,12 +224,17 @@ def _already_ran(order: DesiredInstance, current: ContainerFact) -> bool:
     return current.token == order.start_token and current.has_started
 
 
-def _save(order: DesiredInstance, current: ContainerFact | None, entry: Entry) -> list[Action]:
+def _save(
+    order: DesiredInstance, current: ContainerFact | None, entry: Entry, pushing: bool
+) -> list[Action]:
     if order.save is None:
         return []
     known = entry.save
-    if known is not None and known.image_id == order.save.image_id and known.state != "saving":
-        return []
+    if known is not None and known.image_id == order.save.image_id:
+        if known.state != "saving":
+            return []
+        if entry.kept is not None and entry.kept.image_id == order.save.image_id:
+            return [] if pushing else [Push(order.save)]
     return [Save(current.id if current is not None else None, order.save)]
 
 
@@ -196,8 +247,7 @@ def settle(entry: Entry, current: ContainerFact | None, *, boot_id: str, now: da
         if not run.began:
             return entry
         reason = EndReason.killed if run.boot_id == boot_id else EndReason.host_down
-        if run.ordered_at is not None:
-            reason = EndReason.ordered
+        reason = _our_own_reason(run, None) or reason
         ended = run.model_copy(update={"finished_at": now, "end_reason": reason})
         return entry.model_copy(update={"run": ended})
     if not run.began:
@@ -216,11 +266,8 @@ def settle(entry: Entry, current: ContainerFact | None, *, boot_id: str, now: da
 
 
 def end_reason(run: Run, ended: ContainerFact, boot_id: str) -> EndReason:
-    """What came before our stop order is no effect of it."""
-    if run.ordered_at is not None and (
-        ended.finished_at is None or ended.finished_at >= run.ordered_at
-    ):
-        return EndReason.ordered
+    if (ours := _our_own_reason(run, ended.finished_at)) is not None:
+        return ours
     if run.boot_id != boot_id:
         return EndReason.host_down
     if ended.oom_killed:
@@ -228,6 +275,13 @@ def end_reason(run: Run, ended: ContainerFact, boot_id: str) -> EndReason:
     if ended.exit_code in (137, 143, 255):
         return EndReason.killed
     return EndReason.shutdown
+
+
+def _our_own_reason(run: Run, finished_at: datetime | None) -> EndReason | None:
+    """The first for which we stopped it. What ended before is no effect of that."""
+    stops = ((run.ordered_at, EndReason.ordered), (run.expired_at, EndReason.lease))
+    causes = [(at, reason) for at, reason in stops if at and (not finished_at or finished_at >= at)]
+    return min(causes)[1] if causes else None
 
 
 def fresh_entry(

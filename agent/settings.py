@@ -1,14 +1,26 @@
 """What the agent must be told."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class AgentSettings(BaseSettings):
-    """docker_host: `unix:///path` or `tcp://…`; empty: where Docker usually listens.
+    """Each may also stand in a file `chusuan_agent_<field>` of the folder that CHUSUAN_SECRETS_DIR
+    names.
+
+    join: a token of `chusuan nodes invite`; used once, then the stored credential counts.
+    name: of this host, where no nodes file gives one; empty: its host name. node: which of several
+    declared nodes this agent is; an agent with a credential is exactly one.
+    labels: `key=value,key=value`, for those who look at hosts.
+    docker_certs: where Docker looks for the CA of a registry.
+    docker_host: `unix:///path` or `tcp://…`; empty: where Docker usually listens.
     state_dir: journals, node ids and data disks; survives a reboot.
     run_dir: tmpfs, holds what containers read at start, secrets included.
     netdisk_root: the mounted net disk, `volumes/<id>/files` and `public` in it.
@@ -25,8 +37,18 @@ class AgentSettings(BaseSettings):
     reaches package servers.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CHUSUAN_AGENT_")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_prefix="CHUSUAN_AGENT_",
+        secrets_dir=os.environ.get("CHUSUAN_SECRETS_DIR"),
+    )
 
+    join: SecretStr | None = None
+    name: str = ""
+    node: str = ""
+    labels: Annotated[dict[LabelKey, LabelValue], NoDecode] = {}
+    docker_certs: Path = Path("/etc/docker/certs.d")
     bus_url: str = "memory://chusuan"
     docker_host: str = ""
     state_dir: Path = Path("/var/lib/chusuan/agent")
@@ -53,3 +75,14 @@ class AgentSettings(BaseSettings):
     base_image: str = "debian:bookworm-slim"
     build_network: str = "default"
     log_level: str = "INFO"
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Raises ValueError for a word without `=`."""
+        if not isinstance(value, str):
+            return value
+        pairs = [word.strip().partition("=") for word in value.split(",") if word.strip()]
+        if bad := [key for key, sign, _ in pairs if not sign]:
+            raise ValueError(f"{bad[0]!r} is no label: key=value")
+        return {key: words for key, _, words in pairs}

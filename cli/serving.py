@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,16 +100,38 @@ def serve(
     )
 
 
-def agent() -> None:
-    """Run the GPU host's daemon with settings from the environment."""
-    settings = _settings("agent", "agent")
+def agent(
+    join: Annotated[
+        str, typer.Option(metavar="TOKEN", help="Of `chusuan nodes invite`; needed once.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Of this host; its host name unless given.")] = "",
+    region: Annotated[str, typer.Option(help="Where the market shows it.")] = "",
+    address: Annotated[str, typer.Option(help="Where users reach this host's instances.")] = "",
+    label: Annotated[list[str], typer.Option(metavar="KEY=VALUE", help="May be given again.")] = [],  # noqa: B006  typer's way
+    node: Annotated[str, typer.Option(help="Which of several nodes in the nodes file.")] = "",
+) -> None:
+    """Run the GPU host's daemon; all else it is told by CHUSUAN_AGENT_… in the environment."""
+    given = {"join": join, "name": name, "region": region, "address": address, "node": node}
+    options: dict[str, Any] = {key: words for key, words in given.items() if words}
+    if label:
+        options["labels"] = ",".join(label)
+    try:
+        settings = _settings("agent", "agent", **options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     _log_facts()
-    asyncio.run(importlib.import_module("agent.main").Agent(settings).run())
+    main = importlib.import_module("agent.main")
+    try:
+        asyncio.run(main.run_as_node(settings))
+    except main.CANNOT_RUN as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
 
 
-def _settings(package: str, name: str) -> Any:
-    """Of a class that is known only by its room's name."""
-    return getattr(importlib.import_module(f"{package}.settings"), f"{name.title()}Settings")()
+def _settings(package: str, name: str, **options: Any) -> Any:
+    """Of a class that is known only by its room's name. options: count more than the rest."""
+    settings = getattr(importlib.import_module(f"{package}.settings"), f"{name.title()}Settings")
+    return settings(**options)
 
 
 def _log_facts(level: str = "INFO") -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.registry import repository as rows
+from services.registry.domain.claims import Claim
 from services.registry.domain.states import Kind, State
 from services.registry.domain.words import NAMESPACE, readable, share, system_address
 from services.registry.models import App, Image
@@ -28,22 +29,22 @@ SAVE_TOO_LONG = Text(
 )
 
 
-async def put_recipes(session: AsyncSession, recipes: list[Recipe]) -> None:
-    """The system images are these; others are withdrawn."""
+async def put_recipes(session: AsyncSession, recipes: list[Recipe], *, registry: str) -> None:
+    """The system images are these; others are withdrawn. registry: before their addresses."""
     now = utc_now()
-    images = [_system_image(recipe, now) for recipe in recipes]
+    images = [_system_image(recipe, registry, now) for recipe in recipes]
     await rows.put_system(session, images)
     await rows.withdraw_system(session, keep=[image.address for image in images], now=now)
 
 
-def _system_image(recipe: Recipe, now: datetime) -> Image:
+def _system_image(recipe: Recipe, registry: str, now: datetime) -> Image:
     return Image(
         id=new_id(),
         kind=Kind.system.value,
         owner_id=None,
         name=recipe.name,
         creator=NAMESPACE,
-        address=system_address(recipe.name, recipe.version),
+        address=system_address(recipe.name, recipe.version, registry=registry),
         recipe=recipe.name,
         base=recipe.base,
         rank=recipe.order,
@@ -59,21 +60,37 @@ def _system_image(recipe: Recipe, now: datetime) -> Image:
     )
 
 
-async def take_report(session: AsyncSession, report: ImageReported) -> None:
-    """A builder says everything again and again: only what is new is written."""
+async def take_report(
+    session: AsyncSession, tools: Tools, report: ImageReported, source: str
+) -> None:
+    """A builder says everything again and again: only what is new is written. Another's word does
+    not count while the image's own builder is heard."""
     image = await rows.lock(session, report.image_id)
     if image is None or image.kind != Kind.system.value:
         return
     now = utc_now()
+    claim = Claim(image.builder, image.heard_at)
+    if not claim.admits(source, now, tools.settings.builder_lapses_s):
+        return
     said = readable(report.message)
     if not move(image, State(report.state), message=Text(said, said) if said else None):
         return
-    if now - image.heard_at >= timedelta(seconds=HEARD_EVERY_S):
+    if image.builder != source:
+        image.builder, image.heard_at = source, now
+        tools.want_changed(session)
+    elif now - image.heard_at >= timedelta(seconds=HEARD_EVERY_S):
         image.heard_at = now
     if report.state == State.building:
         image.progress = share(report.progress)
     if report.state == State.ready:
-        image.digest, image.size_bytes = report.digest, report.size_bytes
+        _note_bytes(image, report)
+
+
+def _note_bytes(image: Image, report: ImageReported) -> None:
+    """A builder that only found it in the registry knows no size."""
+    if report.size_bytes or image.digest != report.digest:
+        image.size_bytes = report.size_bytes
+    image.digest = report.digest
 
 
 async def overdue(session: AsyncSession, tools: Tools) -> list[UUID]:

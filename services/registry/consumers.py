@@ -31,6 +31,7 @@ def reports(tools: Tools) -> Subscription:
 
     async def take(envelope: Envelope) -> None:
         async with tools.database.transaction() as session:
-            await building.take_report(session, ImageReported.model_validate(envelope.data))
+            report = ImageReported.model_validate(envelope.data)
+            await building.take_report(session, tools, report, envelope.source)
 
     return Subscription("registry.reports", (ImageReported.type,), take, keeping=Keeping.states)

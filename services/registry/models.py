@@ -39,6 +39,8 @@ define_platform_tables(Base.metadata)
 class Image(Base, kw_only=True):
     """owner_id: None for system images. rank: their order. base: the recipe a recipe stands on.
     heard_at: when a builder last said something of it, at first when it was wanted.
+    builder: the source of whose reports that was; nobody else's count while it is heard.
+    host_id: the node that saves it. manifest_gone_at: a deleted one's bytes may go by now.
     deleted_at: the row stays, since hosts must be told and instances may stand on it; for a system
     image: its recipe is there no more.
     """
@@ -79,6 +81,9 @@ class Image(Base, kw_only=True):
     locked: Mapped[bool]
     source_image_id: Mapped[UUID | None] = mapped_column(default=None)
     instance_id: Mapped[UUID | None] = mapped_column(default=None)
+    builder: Mapped[str | None] = mapped_column(default=None)
+    host_id: Mapped[UUID | None] = mapped_column(default=None)
+    manifest_gone_at: Mapped[datetime | None] = mapped_column(default=None)
     created_at: Mapped[datetime]
     heard_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -120,6 +120,26 @@ async def deleted_addresses(session: AsyncSession, since: datetime) -> list[str]
     return list((await session.execute(statement.order_by(Image.deleted_at))).scalars())
 
 
+async def in_repository(session: AsyncSession, repository: str) -> list[Image]:
+    """Live ones, whatever their tag. repository: with its registry."""
+    statement = select(Image).where(
+        _LIVE, Image.address.startswith(f"{repository}:", autoescape=True)
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def with_manifests(session: AsyncSession, registry: str) -> list[Image]:
+    """Deleted images of people that the registry may still have; some of them at a time."""
+    statement = select(Image).where(
+        ~_IS_SYSTEM,
+        Image.deleted_at.is_not(None),
+        Image.manifest_gone_at.is_(None),
+        Image.address.startswith(registry, autoescape=True),
+    )
+    found = await session.execute(statement.order_by(Image.deleted_at).limit(100))
+    return list(found.scalars())
+
+
 async def put_system(session: AsyncSession, images: Sequence[Image]) -> None:
     """By address: new ones are added, known ones get what their recipe says now."""
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RECIPES_LOCK})

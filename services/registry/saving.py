@@ -23,12 +23,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Asked for by the scheduler, for an image that an instance is to become."""
+    """Asked for by the scheduler, for an image that an instance is to become. node_id: the host
+    that makes it, the only one that may push it."""
 
     image_id: UUID
     name: str
     source_image_id: UUID
     instance_id: UUID
+    node_id: UUID | None = None
 
 
 async def reserve(session: AsyncSession, tools: Tools, caller: Principal, place: Place) -> Image:
@@ -50,7 +52,7 @@ async def reserve(session: AsyncSession, tools: Tools, caller: Principal, place:
         owner_id=caller.id,
         name=place.name,
         creator=caller.username,
-        address=saved_address(caller.id, place.image_id),
+        address=saved_address(caller.id, place.image_id, registry=tools.settings.oci_address),
         framework=source.framework,
         framework_version=source.framework_version,
         python=source.python,
@@ -60,6 +62,7 @@ async def reserve(session: AsyncSession, tools: Tools, caller: Principal, place:
         locked=False,
         source_image_id=source.id,
         instance_id=place.instance_id,
+        host_id=place.node_id,
         created_at=now,
         heard_at=now,
     )

@@ -5,6 +5,7 @@ from datetime import timedelta
 import structlog
 
 from services.registry import repository as rows
+from services.registry.domain.claims import Claim
 from services.registry.models import Image
 from services.registry.tools import Tools
 from shared.bus import Undeliverable
@@ -18,19 +19,24 @@ SUBJECT = "images"
 
 
 async def tell_wanted(tools: Tools) -> None:
-    since = utc_now() - timedelta(seconds=tools.settings.forget_deleted_s)
+    now, settings = utc_now(), tools.settings
+    since = now - timedelta(seconds=settings.forget_deleted_s)
     async with tools.database.transaction() as session:
         images = await rows.system_images(session)
         unwanted = await rows.deleted_addresses(session, since)
     addresses = {image.name: image.address for image in images}
-    payload = ImagesWanted(images=[_wanted(i, addresses) for i in images], unwanted=unwanted)
+    wanted = [
+        _wanted(i, addresses, Claim(i.builder, i.heard_at).holder(now, settings.builder_lapses_s))
+        for i in images
+    ]
+    payload = ImagesWanted(images=wanted, unwanted=unwanted)
     try:
         await tools.bus.publish(Envelope.wrap(payload, subject=SUBJECT))
     except Undeliverable as away:
         log.debug("builder_away", reason=str(away))
 
 
-def _wanted(image: Image, addresses: dict[str, str]) -> ImageWanted:
+def _wanted(image: Image, addresses: dict[str, str], builder: str | None) -> ImageWanted:
     base = {"BASE": addresses[image.base]} if image.base in addresses else {}
     return ImageWanted.model_validate(
         {
@@ -38,5 +44,6 @@ def _wanted(image: Image, addresses: dict[str, str]) -> ImageWanted:
             "recipe": image.recipe,
             "reference": image.address,
             "arguments": base,
+            "builder": builder,
         }
     )

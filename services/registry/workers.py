@@ -8,10 +8,12 @@ from functools import partial
 
 import structlog
 
+from services.registry import purging
 from services.registry.building import fail_overdue, overdue
 from services.registry.tools import Tools
 from services.registry.wanting import tell_wanted
 from shared.database import Database
+from shared.errors import Unavailable
 from shared.outbox import forget_published
 from shared.worker import LoneWorker, Worker
 
@@ -36,6 +38,18 @@ def workers(tools: Tools) -> list[Worker]:
             except Exception:
                 log.exception("sweep_item_failed", image_id=str(image_id))
 
+    async def purge_deleted(database: Database) -> None:
+        async with database.transaction() as session:
+            deleted = await purging.due(session, tools)
+        for image in deleted:
+            try:
+                await purging.purge(tools, image)
+            except Unavailable:
+                log.warning("manifest_not_deleted", image_id=str(image.id))
+                continue
+            async with database.transaction() as session:
+                await purging.note_purged(session, image.id)
+
     async def clear() -> None:
         async with tools.database.transaction() as session:
             await forget_published(session)
@@ -44,5 +58,6 @@ def workers(tools: Tools) -> list[Worker]:
         Worker("registry.changes", None, partial(tell_wanted, tools), tools.wanted),
         LoneWorker("registry.wanted", settings.resend_s, tell_again),
         LoneWorker("registry.deadlines", settings.sweep_s, sweep),
+        LoneWorker("registry.purging", settings.purge_s, purge_deleted),
         Worker("registry.clearing", CLEARING_S, clear),
     ]

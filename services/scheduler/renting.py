@@ -182,7 +182,7 @@ def _new_instance(
         env=wish.env,
         image_id=image.id,
         image_name=image.name,
-        image_address=image.address,
+        image_address=image.exact_address,
         image_apps=[app.model_dump() for app in image.apps],
         ssh_port=ports[0],
         app_port=ports[1],

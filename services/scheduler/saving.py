@@ -23,15 +23,16 @@ async def save(
     """Raises NotFound, IllegalMove, RemoteRefusal, Unavailable."""
 
     source: UUID
+    node_id: UUID
 
     async def check(session: AsyncSession) -> None:
-        nonlocal source
+        nonlocal source, node_id
         instance = await rows.get_instance(session, instance_id, owner_id=caller.id)
         _require_save(instance)
-        source = instance.image_id
+        source, node_id = instance.image_id, instance.node_id
 
     async def ask(reservation: Reservation) -> Image:
-        new = NewImage(reservation.id, name, source, instance_id)
+        new = NewImage(reservation.id, name, source, instance_id, node_id)
         return await tools.registry.create_image(new, token=caller.token)
 
     async def apply(session: AsyncSession, _: Reservation, image: Image) -> Instance:

@@ -165,12 +165,14 @@ class NodeReported(Payload):
 
 
 class ImageWanted(_Part):
-    """recipe: folder name under `deploy/images`. reference: the tag it gets."""
+    """recipe: folder name under `deploy/images`. reference: the tag it gets. builder: the source
+    of whose reports it is built, and by nobody else; None: by the first that reports it."""
 
     image_id: UUID
     recipe: str
     reference: str
     arguments: dict[str, str] = {}
+    builder: str | None = None
 
 
 class ImagesWanted(Payload):

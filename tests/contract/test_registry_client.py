@@ -53,7 +53,7 @@ async def test_the_scheduler_sees_an_image_as_the_user_does_and_gets_a_place_for
     image = await registry.get_image(wanted["id"], token=token)
     assert (str(image.id), image.address) == (wanted["id"], "chusuan/jupyter:1")
     assert (image.cuda, [app.name for app in image.apps]) == ("12.4", ["jupyterlab", "tensorboard"])
-    new = NewImage(new_id(), "mine", image.id, new_id())
+    new = NewImage(new_id(), "mine", image.id, new_id(), new_id())
     place = await registry.create_image(new, token=token)
     assert (place.id, place.name, place.status) == (new.image_id, "mine", "building")
     assert place.apps == image.apps

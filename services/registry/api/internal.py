@@ -16,5 +16,7 @@ async def reserve_image(
     body: NewImage, caller: Caller, session: Session, tools: ToolsDep, language: CallerLanguage
 ) -> ImageView:
     """Idempotent by `image_id`."""
-    place = saving.Place(body.image_id, body.name, body.source_image_id, body.instance_id)
+    place = saving.Place(
+        body.image_id, body.name, body.source_image_id, body.instance_id, body.node_id
+    )
     return ImageView.of(await saving.reserve(session, tools, caller, place), language)

@@ -37,12 +37,13 @@ class ImageChange(_Input):
 
 class NewImage(_Input):
     """A place for the image that `instance_id` is to become. source_image_id: what it was started
-    from, whose framework and apps the new one inherits."""
+    from, whose framework and apps the new one inherits. node_id: the host that makes it."""
 
     image_id: UUID
     name: Name
     source_image_id: UUID
     instance_id: UUID
+    node_id: UUID | None = None
 
 
 class AppView(BaseModel):

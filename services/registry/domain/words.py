@@ -8,13 +8,18 @@ NAMESPACE = "chusuan"
 MESSAGE_LENGTH = 500
 
 
-def system_address(name: str, version: str) -> str:
-    return f"{NAMESPACE}/{name}:{version}"
+def system_address(name: str, version: str, *, registry: str) -> str:
+    """registry: HOST:PORT, or empty."""
+    return _on(registry, f"{NAMESPACE}/{name}:{version}")
 
 
-def saved_address(owner_id: UUID, image_id: UUID) -> str:
+def saved_address(owner_id: UUID, image_id: UUID, *, registry: str) -> str:
     """Never used twice: the image's own id is in it whole."""
-    return f"{NAMESPACE}/u-{short_name(owner_id)}/{image_id.hex}:1"
+    return _on(registry, f"{NAMESPACE}/u-{short_name(owner_id)}/{image_id.hex}:1")
+
+
+def _on(registry: str, name: str) -> str:
+    return f"{registry}/{name}" if registry else name
 
 
 def readable(text: str) -> str:

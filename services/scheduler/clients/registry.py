@@ -19,14 +19,25 @@ class ImageApp(BaseModel):
 
 
 class Image(BaseModel):
-    """address: what a node pulls. cuda: empty for images without it."""
+    """address: its name, with the host of its registry where it stands in one. digest: of the
+    bytes; in a registry, of the manifest. cuda: empty for images without it."""
 
     id: UUID
     name: str
     address: str
+    digest: str | None = None
     cuda: str = ""
     status: str
     apps: list[ImageApp] = []
+
+    @property
+    def exact_address(self) -> str:
+        """What a node is told: from a registry it pulls the very bytes that were ready."""
+        host, slash, _ = self.address.partition("/")
+        in_registry = bool(slash) and ("." in host or ":" in host or host == "localhost")
+        if in_registry and self.digest and self.digest.startswith("sha256:"):
+            return f"{self.address}@{self.digest}"
+        return self.address
 
     @field_validator("cuda", mode="before")
     @classmethod
@@ -36,10 +47,13 @@ class Image(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
+    """node_id: the host that makes it."""
+
     image_id: UUID
     name: str
     source_image_id: UUID
     instance_id: UUID
+    node_id: UUID
 
 
 class RegistryClient(Protocol):
@@ -66,6 +80,7 @@ class HttpRegistry:
             "name": new.name,
             "source_image_id": str(new.source_image_id),
             "instance_id": str(new.instance_id),
+            "node_id": str(new.node_id),
         }
         response = await call(self._http, "POST", "/internal/images", token=token, json=body)
         return Image.model_validate(response.json())

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncssh
 import pytest
 
+from agent.credential import Credential
 from agent.main import Agent
 from agent.settings import AgentSettings
 from shared.bus import Bus, Subscription, open_bus
@@ -79,6 +80,7 @@ class Stage:
     reports: list[NodeReported] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     task: asyncio.Task[None] | None = None
+    credential: Credential | None = None
 
     async def heard(self, envelope: Envelope) -> None:
         async with self.news:
@@ -87,9 +89,15 @@ class Stage:
 
     async def start_agent(self) -> None:
         self.reports.clear()
-        self.task = asyncio.create_task(Agent(self.settings).run())
+        self.task = asyncio.create_task(Agent(self.settings, credential=self.credential).run())
         async with asyncio.timeout(20), self.news:
             await self.news.wait_for(lambda: bool(self.reports))
+
+    async def become(self, credential: Credential) -> None:
+        """Again, as the node of that credential."""
+        await self.end_agent()
+        self.credential = credential
+        await self.start_agent()
 
     async def end_agent(self) -> None:
         if self.task is not None:

@@ -24,6 +24,7 @@ from tests.service.agent.conftest import docker
 
 pytestmark = pytest.mark.docker
 
+ME, OTHER = "node.me", "node.other"
 GOOD = "FROM scratch\nCOPY . /\nLABEL one=1\n"
 BAD = "FROM scratch\nCOPY what-is-not-there /\n"
 
@@ -48,12 +49,13 @@ class Registry:
     reports: list[ImageReported] = field(default_factory=list)
     wanted: list[ImageWanted] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
-    _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+    builder: Builder | None = None
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def take(self, envelope: Envelope) -> None:
-        async with self._arrived:
+        async with self.arrived:
             self.reports.append(ImageReported.model_validate(envelope.data))
-            self._arrived.notify_all()
+            self.arrived.notify_all()
 
     def write(self, name: str, dockerfile: str) -> None:
         (self.recipes / name).mkdir(exist_ok=True)
@@ -67,14 +69,16 @@ class Registry:
         self.wanted.append(wanted)
         return wanted
 
-    async def ask(self, *unwanted: str) -> None:
-        payload = ImagesWanted(images=self.wanted, unwanted=list(unwanted))
-        await self.bus.publish(Envelope.wrap(payload, subject="images"))
+    async def ask(self, *unwanted: str, builder: str | None = ME) -> None:
+        images = [wanted.model_copy(update={"builder": builder}) for wanted in self.wanted]
+        if self.builder is not None:
+            self.builder.take(ImagesWanted(images=images, unwanted=list(unwanted)))
 
     def start(self) -> None:
         base = BaseImage(self.images, f"chusuan-test/{self.mark}-debian:12")
         workshop = Workshop(self.images, self.recipes, base, "none")
-        self.task = asyncio.create_task(Builder(workshop, self.bus, first_retry_s=0.2).run())
+        self.builder = Builder(workshop, self.bus, ME, first_retry_s=0.2)
+        self.task = asyncio.create_task(self.builder.run())
 
     async def end(self) -> None:
         if self.task is not None:
@@ -99,10 +103,10 @@ class Registry:
         async with asyncio.timeout(60):
             while (report := found()) is None:
                 await self.ask()
-                async with self._arrived:
+                async with self.arrived:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(0.3):
-                            await self._arrived.wait()
+                            await self.arrived.wait()
         return report
 
 
@@ -250,15 +254,41 @@ async def test_deleted_images_of_people_leave_the_host_and_nothing_else_does(
     mine, kept = (f"chusuan/u-test/{registry.mark}{n}:1" for n in (1, 2))
     for name in (mine, kept):
         docker("tag", wanted.reference, name)
-    clearing = Clearing(registry.images, f"test.{registry.mark}")
-    await registry.bus.subscribe(clearing.subscription)
+    unwanted = [mine, wanted.reference, "chusuan/u-test/never-there:1"]
+    await Clearing(registry.images).take(ImagesWanted(images=[], unwanted=unwanted))
     try:
-        await registry.ask(mine, wanted.reference, "chusuan/u-test/never-there:1")
         there = await registry.images.references(f"chusuan/u-test/{registry.mark}*")
         assert there == [kept]
         assert await registry.images.image(wanted.reference) is not None
     finally:
         await registry.images.untag(kept)
+
+
+async def test_an_image_that_nobody_is_named_for_is_offered_and_not_built(
+    registry: Registry,
+) -> None:
+    registry.write("tiny", GOOD)
+    wanted = registry.want("tiny")
+    await registry.ask(builder=None)
+    async with registry.arrived:
+        async with asyncio.timeout(10):
+            await registry.arrived.wait_for(lambda: bool(registry.reports))
+    assert [(r.state, r.message) for r in registry.reports] == [("building", "waiting")]
+    await registry.told(wanted, "ready")
+
+
+async def test_a_build_is_given_up_when_another_host_is_named_for_it(
+    registry: Registry, image: str
+) -> None:
+    registry.write("slow", "ARG BASE\nFROM ${BASE}\nRUN sleep 30\n")
+    wanted = registry.want("slow", BASE=image)
+    await registry.told(wanted, "building", lambda r: "Running in" in r.message)
+    registry.write("tiny", GOOD)
+    await registry.ask(builder=OTHER)
+    tiny = registry.want("tiny")
+    registry.wanted.remove(wanted)
+    await registry.told(tiny, "ready")
+    assert await registry.images.image(wanted.reference) is None
 
 
 def test_building_by_hand_says_what_is_missing(

@@ -13,6 +13,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from services.registry.clients.oci import OciClient
+from services.registry.clients.scheduler import SchedulerClient
 from services.registry.main import create_app
 from services.registry.settings import RegistrySettings
 from services.registry.tools import Tools
@@ -117,6 +119,10 @@ class House:
     async def say(self, payload: Payload, **envelope: Any) -> None:
         await self.bus.publish(Envelope.wrap(payload, subject="test", **envelope))
 
+    async def say_as(self, source: str, payload: Payload) -> None:
+        said = Envelope.wrap(payload, subject="test").model_copy(update={"source": source})
+        await self.bus.publish(said)
+
     async def report(self, image: Json, state: str, **more: Any) -> Json:
         await self.say(ImageReported(image_id=UUID(image["id"]), state=state, **more))
         return await self.get(f"/images/{image['id']}")
@@ -141,7 +147,9 @@ def open_house(database_url: str, tmp_path: Path) -> Opener:
     recipes = write_recipes(tmp_path / "recipes")
 
     @asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[House]:
+    async def start(
+        scheduler: SchedulerClient | None = None, oci: OciClient | None = None, **changes: Any
+    ) -> AsyncIterator[House]:
         unique = new_id().hex
         settings = RegistrySettings(
             **{
@@ -156,7 +164,7 @@ def open_house(database_url: str, tmp_path: Path) -> Opener:
             }
         )
         identity, bus = TestIdentity(), open_bus(f"memory://{unique}")
-        app = create_app(settings, key_source=identity)
+        app = create_app(settings, key_source=identity, scheduler=scheduler, oci=oci)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://registry") as http:

@@ -34,6 +34,12 @@ class FakeImages:
         progress(0.5, "Downloading")
         self.there.add(image)
 
+    async def push(self, reference: str, progress: Progress) -> CommittedImage:
+        raise AssertionError("nothing is pushed here")
+
+    async def registry_digest(self, reference: str) -> str | None:
+        return None
+
     async def build(
         self,
         context: IO[bytes],

@@ -13,7 +13,13 @@ from services.registry.domain.states import (
     may_move,
     require_move,
 )
-from services.registry.domain.words import MESSAGE_LENGTH, readable, saved_address, share
+from services.registry.domain.words import (
+    MESSAGE_LENGTH,
+    readable,
+    saved_address,
+    share,
+    system_address,
+)
 from services.registry.recipes import RecipesError, read_recipes
 from shared.ids import new_id
 
@@ -58,7 +64,15 @@ def test_the_readme_shows_the_table() -> None:
 
 def test_two_images_of_one_owner_never_share_an_address() -> None:
     owner, first, second = new_id(), new_id(), new_id()
-    assert saved_address(owner, first) != saved_address(owner, second)
+    one, other = (saved_address(owner, image, registry="") for image in (first, second))
+    assert one != other
+
+
+def test_an_address_begins_with_its_registry_where_there_is_one() -> None:
+    owner, image = new_id(), new_id()
+    plain = saved_address(owner, image, registry="")
+    assert saved_address(owner, image, registry="oci:5443") == f"oci:5443/{plain}"
+    assert system_address("minimal", "1", registry="oci:5443") == "oci:5443/chusuan/minimal:1"
 
 
 def test_words_of_a_build_become_one_short_line_that_can_be_stored() -> None:

@@ -1,0 +1,1 @@
+"""Others, as the image centre needs them: a protocol, its HTTP form and its fake each."""
