@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, doors, files, instances, market, serving
+from cli import accounts, doors, events, files, instances, market, serving
 from cli.client import DEFAULT_URL, Gateway
 from cli.command import CommandGroup
 from cli.output import Desk, Output
@@ -68,6 +68,7 @@ for panel, commands in COMMANDS.items():
     for word, function in commands.items():
         app.command(word, rich_help_panel=panel)(function)
 app.add_typer(accounts.keys, name="keys", rich_help_panel=PEOPLE)
+app.add_typer(events.events, name="events", rich_help_panel=PLATFORM)
 
 
 @app.callback()

@@ -14,6 +14,7 @@ SERVICE_OF: Mapping[str, str] = {
     "sessions": "auth",
     "ssh-keys": "auth",
     "audit": "auth",
+    "events": "auth",
     "files": "storage",
     "storage": "storage",
     "images": "registry",
@@ -26,6 +27,9 @@ SERVICE_OF: Mapping[str, str] = {
     "instances": "scheduler",
     "nodes": "scheduler",
 }
+
+# What every service answers of itself: the word after these names it.
+ANSWERED_BY_EACH = ("/api/v1/dead-letters/", "/api/v1/events/stats/")
 
 # What the gateway answers itself although its first word names a service.
 OWN_CALLS = re.compile(r"/api/v1/instances/[^/]+/apps/[^/]+")
@@ -47,6 +51,10 @@ def service_for(raw_path: str) -> str | None:
         return None
     if any(part in (".", "..") for part in parts) or "" in parts[1:-1]:
         return None
+    for beginning in ANSWERED_BY_EACH:
+        if path.startswith(beginning):
+            named = path.removeprefix(beginning).partition("/")[0]
+            return named if named in SERVICE_OF.values() else None
     return SERVICE_OF.get(parts[3])
 
 

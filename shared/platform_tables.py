@@ -20,3 +20,10 @@ def create_platform_tables() -> None:
     metadata = new_metadata()
     define_platform_tables(metadata)
     metadata.create_all(op.get_bind())
+
+
+def count_dead_letter_attempts() -> None:
+    """For databases that were made before dead letters counted their attempts."""
+    op.execute(
+        "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 1"
+    )

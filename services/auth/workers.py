@@ -1,11 +1,15 @@
-"""What auth clears away by itself."""
+"""What auth clears away, and what it makes the broker know."""
+
+import asyncio
 
 from services.auth.login import forget_old_sessions
+from services.auth.subscribing import Admissions
 from shared.database import Database
 from shared.outbox import forget_published
 from shared.worker import Worker
 
 INTERVAL_S = 3600.0
+SETTLE_S = 5.0
 
 
 def clearing(database: Database) -> Worker:
@@ -15,3 +19,7 @@ def clearing(database: Database) -> Worker:
             await forget_published(session)
 
     return Worker("auth.clearing", INTERVAL_S, step)
+
+
+def settling(admissions: Admissions, wake: asyncio.Event) -> Worker:
+    return Worker("auth.subscribers", SETTLE_S, admissions.settle_due, wake)
