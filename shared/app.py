@@ -43,6 +43,8 @@ from shared.worker import Worker
 
 log = structlog.get_logger(__name__)
 
+BUS_ANSWERS_WITHIN_S = 2.0
+
 
 @dataclass(slots=True)
 class Runtime:
@@ -177,6 +179,9 @@ def _own_router() -> APIRouter:
                 await session.execute(text("SELECT 1"))
         except (OperationalError, OSError):
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
+        # Word for whoever watches: requests are still served, and events wait in the outbox.
+        if not await runtime.bus.alive(BUS_ANSWERS_WITHIN_S):
+            return JSONResponse({"status": "waiting", "for": "bus"}, 503)
         return JSONResponse({"status": "ready"})
 
     @router.get("/problems.json", **policy(Policy.PUBLIC))

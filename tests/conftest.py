@@ -1,4 +1,5 @@
-"""Real parts for tests: one PostgreSQL for the run, a database of its own per service and test."""
+"""Real parts for tests: one PostgreSQL for the run, a database of its own per service and test;
+one RabbitMQ for the run, where it is installed, a virtual host of its own per test."""
 
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from asyncpg import connect
 from cli.up.docker import engine_answers
 from cli.up.postgres import Postgres
 from shared.ids import new_id
+from tests.broker import Broker, installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,3 +57,23 @@ async def new_database(postgres: Postgres) -> AsyncIterator[Callable[[], Awaitab
 @pytest.fixture
 async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
     return await new_database()
+
+
+@pytest.fixture(scope="session")
+async def broker() -> AsyncIterator[Broker]:
+    if not installed():
+        pytest.skip("rabbitmq-server is not installed: `make test` as root installs it")
+    broker = Broker()
+    try:
+        await broker.start()
+        yield broker
+    finally:
+        await broker.close()
+
+
+@pytest.fixture
+async def broker_url(broker: Broker) -> AsyncIterator[str]:
+    """The platform's login in an empty virtual host."""
+    url = await broker.new_vhost()
+    yield url
+    await broker.drop_vhost(url)

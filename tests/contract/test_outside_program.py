@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aio_pika
 import httpx
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 
 from services.auth.main import create_app
 from services.auth.settings import AuthSettings
+from services.auth.tailing import Tails
 from shared.bus import Bus, Undeliverable, open_bus
 from shared.events import Envelope
 from shared.events.market import WalletCredited
@@ -241,3 +243,18 @@ async def test_a_program_that_is_gone_is_in_nobodys_way(house: House, broker: Br
     added = await house.admit("market.#")
     await broker.ctl("delete_queue", "--vhost", "chusuan", added["queue"])
     await house.credit("1.0000")
+
+
+async def test_a_tail_at_a_real_broker_hears_facts_and_leaves_no_queue(
+    house: House, broker: Broker
+) -> None:
+    async with Tails(house.bus).open(["#"]) as tail:
+        event = await house.credit("1.0000")
+        heard: list[UUID] = []
+        while event.id not in heard:
+            found = (await tail.read(30)).events
+            assert found, "nothing came"
+            heard += [each.id for each in found]
+    async with asyncio.timeout(30):
+        while "auth.tail." in await broker.ctl("list_queues", "--vhost", "chusuan", "name"):
+            await asyncio.sleep(0.1)

@@ -3,7 +3,9 @@
 import asyncio
 from typing import ClassVar
 
-from shared.bus import Keeping, MemoryBus, Subscription
+import pytest
+
+from shared.bus import Keeping, MemoryBus, Subscription, Undeliverable
 from shared.bus.memory import MOST_UNKEPT
 from shared.events import Envelope, Payload
 
@@ -73,3 +75,28 @@ async def test_a_queue_that_keeps_nothing_keeps_no_more_than_its_bound() -> None
         await last_seen.wait()
     assert seen[-MOST_UNKEPT:] == list(range(10, MOST_UNKEPT + 10))
     await bus.close()
+
+
+async def test_publish_returns_when_every_handler_has_finished() -> None:
+    bus = MemoryBus()
+    heard: list[Envelope] = []
+
+    async def hear(event: Envelope) -> None:
+        await asyncio.sleep(0)
+        heard.append(event)
+
+    for queue in ("a", "b"):
+        await bus.subscribe(Subscription(queue, ("test.#",), hear))
+    await bus.publish(Envelope.wrap(Happened(), subject="one"))
+    assert len(heard) == 2
+
+
+async def test_a_failing_handler_leaves_the_event_with_the_publisher() -> None:
+    bus = MemoryBus()
+
+    async def refuse(event: Envelope) -> None:
+        raise RuntimeError("no")
+
+    await bus.subscribe(Subscription("q", ("test.#",), refuse))
+    with pytest.raises(Undeliverable):
+        await bus.publish(Envelope.wrap(Happened(), subject="one"))
