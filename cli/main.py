@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, backup, doctor, doors, files, instances, market, nodes, serving
+from cli import (
+    accounts,
+    backup,
+    doctor,
+    doors,
+    events,
+    files,
+    instances,
+    market,
+    nodes,
+    serving,
+)
 from cli.client import DEFAULT_URL, Gateway
 from cli.command import CommandGroup
 from cli.output import Desk, Output
@@ -72,6 +83,7 @@ for panel, commands in COMMANDS.items():
         app.command(word, rich_help_panel=panel)(function)
 app.add_typer(accounts.keys, name="keys", rich_help_panel=PEOPLE)
 app.add_typer(nodes.nodes, name="nodes", rich_help_panel=PLATFORM)
+app.add_typer(events.events, name="events", rich_help_panel=PLATFORM)
 
 
 @app.callback()

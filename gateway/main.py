@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import explaining, health, opening
@@ -30,6 +31,8 @@ from gateway.settings import SOCKET_MESSAGE_BYTES, GatewaySettings
 from gateway.tickets import Tickets
 from shared.cache import open_redis
 from shared.errors import DomainError, Unauthenticated, Unavailable
+from shared.events.asyncapi import Heard
+from shared.events.asyncapi import document as describe_events
 from shared.http import FetchedServiceToken, open_client
 from shared.ids import new_id
 from shared.metrics import serve_metrics
@@ -41,6 +44,8 @@ from shared.tokens import JwksKeySource, KeySource, Verifier
 from shared.worker import stop
 
 log = structlog.get_logger(__name__)
+
+_HEARD = TypeAdapter(list[Heard])
 
 # What the gateway needs of uvicorn, beside where to listen. A ping may wait behind a large message
 # on a slow line.
@@ -183,6 +188,14 @@ class Door:
         return client[0] if client else "unknown"
 
 
+async def _heard_by(proxy: Proxy, service: str) -> list[Heard]:
+    """Raises UpstreamAway."""
+    status, listed = await proxy.get_json(service, "/subscriptions.json")
+    if status != 200:
+        raise UpstreamAway(service)
+    return _HEARD.validate_python(listed)
+
+
 def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
     async def reference() -> Document:
         documents = {"gateway": pages.openapi()}
@@ -217,6 +230,14 @@ def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
             return JSONResponse(await reference())
         except UpstreamAway as away:
             raise Unavailable from away
+
+    @pages.get("/api/asyncapi.json", include_in_schema=False, **policy(Policy.PUBLIC))
+    async def asyncapi() -> JSONResponse:
+        try:
+            heard = {service: await _heard_by(proxy, service) for service in services}
+        except UpstreamAway as away:
+            raise Unavailable from away
+        return JSONResponse(describe_events(heard, "1"))
 
     @pages.get("/api/docs", include_in_schema=False, **policy(Policy.PUBLIC))
     async def docs() -> HTMLResponse:

@@ -27,6 +27,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.bus import Bus, Subscription, open_bus
 from shared.cache import open_redis
 from shared.database import Database
+from shared.dead_letters import DeadLetters
+from shared.event_routes import event_routes
+from shared.events.asyncapi import Heard
 from shared.health import Pulse, ServiceHealth, newest_migration
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
@@ -59,6 +62,7 @@ class Runtime:
     service_token: ServiceToken
     pulse: Pulse
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    subscriptions: list[Subscription] = field(default_factory=list)
 
     def client(self, url: str) -> httpx.AsyncClient:
         """A client of another service, closed with this one."""
@@ -95,6 +99,8 @@ def create_service_app(
             app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth), ended)
             await upgrade(runtime.database, migrations)
             subscriptions, workers = await setup(app, runtime)
+            runtime.subscriptions.extend(subscriptions)
+            app.state.dead_letters = DeadLetters(name, runtime.database, subscriptions)
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
@@ -118,6 +124,7 @@ def create_service_app(
     )
     install_problem_handlers(app)
     app.include_router(_own_router())
+    app.include_router(event_routes(name))
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestContext, service=name)
@@ -201,6 +208,11 @@ def _own_router() -> APIRouter:
     @router.get("/problems.json", **policy(Policy.PUBLIC))
     async def problems() -> list[ProblemKind]:
         return problem_kinds()
+
+    @router.get("/subscriptions.json", **policy(Policy.PUBLIC))
+    async def subscriptions(request: Request) -> list[Heard]:
+        runtime: Runtime = request.app.state.runtime
+        return [Heard(queue=s.queue, patterns=list(s.patterns)) for s in runtime.subscriptions]
 
     @router.get("/metrics", **policy(Policy.PUBLIC))
     async def metrics() -> Response:

@@ -34,3 +34,10 @@ def create_leases() -> None:
     metadata = new_metadata()
     define_leases(metadata)
     metadata.create_all(op.get_bind())
+
+
+def count_dead_letter_attempts() -> None:
+    """For databases that were made before dead letters counted their attempts."""
+    op.execute(
+        "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 1"
+    )

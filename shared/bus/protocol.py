@@ -25,11 +25,14 @@ class Keeping(StrEnum):
     everything: each event until it is handled, through restarts of all.
     states: whole states that are told again and again: the newest few, for a short while. Whoever
     admits an agent makes its queue; anyone else's is made by its first consumer.
+    lately: each event for a week, and a bounded number; then the oldest go. For programs outside:
+    nobody waits for them, and what they leave is nobody's dead letter.
     nothing: it ends with its consumer.
     """
 
     everything = "everything"
     states = "states"
+    lately = "lately"
     nothing = "nothing"
 
 

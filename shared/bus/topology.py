@@ -36,6 +36,8 @@ REPORTS = f"chusuan.{Route.reports}"
 DELIVERY_LIMIT = 20
 STATE_TTL_MS = 60_000
 MOST_STATES = 1000
+LATELY_TTL_MS = 7 * 24 * 3600 * 1000
+MOST_LATELY = 100_000
 _LONGEST_KEY = 255
 
 Arguments = dict[str, str | int]
@@ -101,6 +103,14 @@ def declared(queue: str, keeping: Keeping) -> DeclaredQueue:
                 "x-overflow": "reject-publish",
             },
         )
+    if keeping is Keeping.lately:
+        bounds: Arguments = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": LATELY_TTL_MS,
+            "x-max-length": MOST_LATELY,
+            "x-overflow": "drop-head",
+        }
+        return DeclaredQueue(queue, True, bounds)
     limits: Arguments = {
         "x-message-ttl": STATE_TTL_MS,
         "x-max-length": MOST_STATES,

@@ -13,7 +13,7 @@ import pytest
 
 from shared.ids import new_id
 from tests.e2e.people import Person, approved, log_in, run
-from tests.e2e.platform import RunningPlatform
+from tests.e2e.platform import EmbeddedPlatform
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,8 +22,8 @@ CONTENT = b"lung nodule\n" * 200_000
 
 
 @pytest.fixture
-async def first() -> AsyncIterator[RunningPlatform]:
-    platform = RunningPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bk1-")), recipes=())
+async def first() -> AsyncIterator[EmbeddedPlatform]:
+    platform = EmbeddedPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bk1-")), recipes=())
     await platform.start()
     yield platform
     if platform.home.exists():
@@ -49,13 +49,13 @@ async def figures(operator: Person, service: str) -> dict[str, float]:
     raise AssertionError(service)
 
 
-async def operator_of(platform: RunningPlatform) -> Person:
+async def operator_of(platform: EmbeddedPlatform) -> Person:
     password = (platform.home / "operator-password").read_text().strip()
     return await log_in(platform.url, "admin", password)
 
 
 async def test_accounts_money_and_files_come_back_on_another_home(
-    first: RunningPlatform, folder: Path
+    first: EmbeddedPlatform, folder: Path
 ) -> None:
     operator = await operator_of(first)
     user = await approved(first.url, operator, credit="123.45")
@@ -73,7 +73,7 @@ async def test_accounts_money_and_files_come_back_on_another_home(
         sys.executable, "-m", "cli.main", "clean-state", "--home", str(first.home), stdin=b"yes\n"
     )
 
-    second = RunningPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bk2-")), recipes=())
+    second = EmbeddedPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bk2-")), recipes=())
     await chusuan("restore", str(folder / "one"), "--home", str(second.home))
     try:
         await second.start()
@@ -110,7 +110,7 @@ async def dead_letters(operator: Person) -> int:
 
 
 async def test_a_stopped_platform_is_backed_up_and_put_back_over_itself(
-    first: RunningPlatform, folder: Path
+    first: EmbeddedPlatform, folder: Path
 ) -> None:
     operator = await operator_of(first)
     user = await approved(first.url, operator, credit="5.00")
@@ -128,7 +128,7 @@ async def test_a_stopped_platform_is_backed_up_and_put_back_over_itself(
 
 
 async def test_a_restore_under_a_running_platform_is_refused(
-    first: RunningPlatform, folder: Path
+    first: EmbeddedPlatform, folder: Path
 ) -> None:
     await chusuan("backup", str(folder / "three"), "--home", str(first.home))
     with pytest.raises(AssertionError, match="stop it first"):

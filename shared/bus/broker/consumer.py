@@ -34,7 +34,12 @@ log = structlog.get_logger(__name__)
 
 # In flight per copy of a service: enough to fill a few transactions, few enough that copies share
 # a backlog. Across copies an event may overtake an earlier one of its subject; versions tell.
-PREFETCH = {Keeping.everything: 100, Keeping.states: 16, Keeping.nothing: 100}
+PREFETCH = {
+    Keeping.everything: 100,
+    Keeping.states: 16,
+    Keeping.lately: 16,
+    Keeping.nothing: 100,
+}
 SUSPECT_RETURNS = 2
 # Well under the broker's consumer_timeout (30 min unless configured).
 HOLD_S = 900.0
@@ -109,7 +114,7 @@ class Consumer:
             case Keeping.everything:
                 queue = await declare_kept(channel, subscription)
                 return queue, bool(queue.declaration_result.message_count)
-            case Keeping.states:
+            case Keeping.states | Keeping.lately:
                 await declare_states(self._link, subscription)
                 return await channel.get_queue(subscription.queue, ensure=False), False
             case Keeping.nothing:

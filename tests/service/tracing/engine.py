@@ -111,6 +111,12 @@ class MemoryEngine:
     async def pull(self, image: str, progress: Progress) -> None:
         return None
 
+    async def push(self, reference: str, progress: Progress) -> CommittedImage:
+        return CommittedImage("sha256:1", 1)
+
+    async def registry_digest(self, reference: str) -> str | None:
+        return None
+
     async def untag(self, reference: str) -> None:
         return None
 
