@@ -3,12 +3,16 @@
 `consume` makes a bus handler of a use case: the event id and the effect share one transaction.
 A failing effect is tried again with growing delay, then parked as a dead letter in the consumer's
 own database, where an operator lists, inspects and replays it; its neighbours go on.
+
+Events that wait while others commit share the next transaction, in their order of arrival, so that
+a backlog costs one commit for many. When one of them fails, each is tried by itself.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy import (
@@ -25,7 +29,7 @@ from sqlalchemy import (
     table,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Handler, Subscription, matches
@@ -36,6 +40,9 @@ from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
+# At once, for each queue of each copy of a service.
+TRANSACTIONS = 4
+MOST_TOGETHER = 50
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
 ERROR_CHARACTERS = 2000
 
@@ -128,34 +135,46 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
 
     service = queue.partition(".")[0]
 
+    async def react(session: AsyncSession, event: Envelope) -> None:
+        name = f"{queue} takes {event.type}"
+        with continued(service, name, event.traceparent):
+            for listener in _readers(listeners, event):
+                await listener.apply(session, event)
+
     async def effect(session: AsyncSession, event: Envelope) -> bool:
-        row = insert(INBOX).values(consumer=queue, event_id=event.id)
-        known = await session.execute(row.on_conflict_do_nothing().returning(INBOX.c.event_id))
-        if known.first() is None:
+        if not await _remember(session, queue, [event]):
             return False
-        for listener in _readers(listeners, event):
-            await listener.apply(session, event)
+        await react(session, event)
         return True
 
-    async def apply(event: Envelope) -> None:
+    async def apply(events: Sequence[Envelope]) -> None:
         async with database.transaction() as session:
-            await effect(session, event)
+            fresh = await _remember(session, queue, events)
+            for event in events:
+                if event.id not in fresh:
+                    continue
+                fresh.discard(event.id)
+                await react(session, event)
+                # An effect reads the rows as they are, not as its neighbour has loaded them.
+                await session.flush()
+                session.expunge_all()
+
+    together = _Together(apply)
 
     async def handle(event: Envelope) -> None:
-        name = f"{queue} takes {event.type}"
-        with INBOX_SECONDS.labels(queue).time(), continued(service, name, event.traceparent):
+        with INBOX_SECONDS.labels(queue).time():
             await try_out(event)
 
     async def try_out(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                await apply(event)
+                await together.apply(event)
                 INBOX_EVENTS.labels(queue, "handled").inc()
                 return None
-            except (OperationalError, OSError):
-                # The database is away: the bus keeps the event and brings it again.
-                raise
             except Exception as error:
+                if _is_away(error):
+                    # The bus keeps the event and brings it again.
+                    raise
                 INBOX_EVENTS.labels(queue, "failed").inc()
                 log.warning("event_failed", queue=queue, event_type=event.type, error=repr(error))
                 if delay_s is None:
@@ -174,6 +193,78 @@ def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:
     if asked and not readers:
         raise UnknownVersion(f"{event.type} version {event.dataversion}")
     return readers
+
+
+async def _remember(session: AsyncSession, queue: str, events: Sequence[Envelope]) -> set[UUID]:
+    """The ids that were not known before."""
+    rows = [{"consumer": queue, "event_id": event_id} for event_id in {e.id: None for e in events}]
+    statement = insert(INBOX).values(rows).on_conflict_do_nothing().returning(INBOX.c.event_id)
+    return set((await session.execute(statement)).scalars())
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    event: Envelope
+    done: asyncio.Future[None]
+
+    def end(self, error: BaseException | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+@dataclass(eq=False, slots=True)
+class _Together:
+    """Runs up to TRANSACTIONS at once; an event that finds them all busy joins the next."""
+
+    commit: Callable[[Sequence[Envelope]], Awaitable[None]]
+    waiting: list[_Waiting] = field(default_factory=list)
+    busy: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def apply(self, event: Envelope) -> None:
+        """Returns after the commit. Raises what the effect raised."""
+        one = _Waiting(event, asyncio.get_running_loop().create_future())
+        self.waiting.append(one)
+        if self.busy < TRANSACTIONS:
+            self.busy += 1
+            task = asyncio.create_task(self._work())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        await one.done
+
+    async def _work(self) -> None:
+        try:
+            while self.waiting:
+                batch = self.waiting[:MOST_TOGETHER]
+                del self.waiting[: len(batch)]
+                await self._settle(batch)
+        finally:
+            self.busy -= 1
+
+    async def _settle(self, batch: list[_Waiting]) -> None:
+        try:
+            await self.commit([one.event for one in batch])
+        except Exception as error:
+            if len(batch) > 1 and not _is_away(error):
+                for one in batch:
+                    await self._settle([one])
+                return
+            for one in batch:
+                one.end(error)
+        else:
+            for one in batch:
+                one.end(None)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it is the database that failed, not the effect."""
+    if isinstance(error, OperationalError | OSError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 async def _park(database: Database, queue: str, event: Envelope, error: Exception) -> None:

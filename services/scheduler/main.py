@@ -17,7 +17,7 @@ from services.scheduler.tools import Tools
 from services.scheduler.workers import workers
 from shared.app import Runtime, create_service_app
 from shared.bus import Subscription
-from shared.bus.admission import Admission
+from shared.bus.admission import Admission, BrokerAdmission
 from shared.tokens import KeySource
 from shared.worker import Worker
 
@@ -43,7 +43,7 @@ def create_app(
             signals=Signals(),
             market=market or HttpMarket(runtime.client(settings.market_url)),
             registry=registry or HttpRegistry(runtime.client(settings.registry_url)),
-            admission=admission,
+            admission=admission or await _open_broker(settings, runtime),
             joins=JoinThrottle(runtime.redis),
         )
         app.state.tools = tools
@@ -59,3 +59,11 @@ def create_app(
         setup=setup,
         key_source=key_source,
     )
+
+
+async def _open_broker(settings: SchedulerSettings, runtime: Runtime) -> Admission | None:
+    """Closed with the service."""
+    if settings.broker_admin_url is None:
+        return None
+    url = settings.broker_admin_url.get_secret_value()
+    return await runtime.stack.enter_async_context(BrokerAdmission(url))

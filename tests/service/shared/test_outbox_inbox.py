@@ -193,16 +193,16 @@ async def test_claims_of_relays_at_the_same_moment_never_split_a_subject(
     """Two who look at once see the same rows unclaimed; the second must not take the rest."""
     await _emit_all(database, range(250))
     relays = [Relay(database, MemoryBus()) for _ in range(4)]
-    claims = await asyncio.gather(*(relay._claim() for relay in relays))
-    assert sorted(len(claim) for claim in claims) == [0, 0, 0, outbox.BATCH]
+    claims = await asyncio.gather(*(relay._claim(100) for relay in relays))
+    assert sorted(len(claim) for claim in claims) == [0, 0, 0, 100]
 
 
 async def test_what_follows_a_row_that_another_is_just_taking_waits(database: Database) -> None:
     await _emit_all(database, range(3))
     async with database.transaction() as session:
         await session.execute(text("SELECT 1 FROM outbox ORDER BY position LIMIT 1 FOR UPDATE"))
-        assert await Relay(database, MemoryBus())._claim() == []
-    assert len(await Relay(database, MemoryBus())._claim()) == 3
+        assert await Relay(database, MemoryBus())._claim(100) == []
+    assert len(await Relay(database, MemoryBus())._claim(100)) == 3
 
 
 async def test_a_relay_whose_claim_ran_out_leaves_the_rest_to_the_next(
@@ -222,8 +222,8 @@ async def test_a_relay_whose_claim_ran_out_leaves_the_rest_to_the_next(
         async def _renew_claims(self) -> None:
             await asyncio.Event().wait()
 
-        async def _claim(self) -> list[Envelope]:
-            return [] if stuck.is_set() else await super()._claim()
+        async def _claim(self, most: int) -> list[Envelope]:
+            return [] if stuck.is_set() else await super()._claim(most)
 
     bus = MemoryBus()
     await bus.subscribe(Subscription("q", ("test.#",), stands_still))
