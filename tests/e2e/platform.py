@@ -34,6 +34,7 @@ class RunningPlatform(ABC):
     recipes: Sequence[str] = RECIPES
     port: int = field(default_factory=lambda: free_port())
     sftp_port: int = field(default_factory=lambda: free_port())
+    metrics_port: int = field(default_factory=lambda: free_port())
 
     @property
     def url(self) -> str:
@@ -124,6 +125,7 @@ class EmbeddedPlatform(RunningPlatform):
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cli.main", "up",
             "--port", str(self.port), "--sftp-port", str(self.sftp_port),
+            "--metrics", f"127.0.0.1:{self.metrics_port}",
             "--instance-ports", f"{first}-{last}", "--recipes", str(recipes),
             cwd=REPOSITORY, env={**os.environ, "CHUSUAN_HOME": str(self.home)},
             stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
