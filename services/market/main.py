@@ -27,7 +27,7 @@ def create_app(settings: MarketSettings, *, key_source: KeySource | None = None)
         tools = Tools(settings, runtime.database)
         app.state.tools = tools
         heard = (consumers.offers, consumers.runs, consumers.proofs, consumers.wallets)
-        return [subscription(runtime.database) for subscription in heard], workers(tools)
+        return [subscription(tools) for subscription in heard], workers(tools)
 
     return create_service_app(
         "market",

@@ -46,7 +46,12 @@ def create_app(
             joins=JoinThrottle(runtime.redis),
         )
         app.state.tools = tools
-        heard = (consumers.reports, consumers.ssh_keys, consumers.enforced_stops)
+        heard = (
+            consumers.reports,
+            consumers.ssh_keys,
+            consumers.enforced_stops,
+            consumers.leases,
+        )
         return [subscription(tools) for subscription in heard], workers(tools)
 
     return create_service_app(
