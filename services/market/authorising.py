@@ -1,7 +1,7 @@
 """A start is promised to be paid: its price fixed, an hour of it held."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from services.market.models import Authorisation, Wallet
 from services.market.repository import authorisations as promises
 from services.market.repository import hosts
 from services.market.tools import Tools
+from services.market.watching import reach_with
 from shared.clock import utc_now
 
 log = structlog.get_logger(__name__)
@@ -39,18 +40,25 @@ class Start:
     mode: Literal["gpu", "cpu"]
 
 
-async def authorise(
-    session: AsyncSession, tools: Tools, payer: UUID, start: Start
-) -> Authorisation:
+@dataclass(frozen=True, slots=True)
+class Authorised:
+    """paid_until: how far the payer's money reaches for all that runs and for this start."""
+
+    authorisation: Authorisation
+    paid_until: datetime | None
+
+
+async def authorise(session: AsyncSession, tools: Tools, payer: UUID, start: Start) -> Authorised:
     """Repeating it changes nothing. Raises AuthorisationReused, UnknownHost, HostNotOffered,
     InsufficientBalance."""
     wallet = await lock_wallet(session, payer)
     known = await promises.find(session, start.id)
     if known is None:
-        return await _promise(session, tools, wallet, start)
+        known = await _promise(session, tools, wallet, start)
     if known.account_id != payer or _start_of(known) != start:
         raise AuthorisationReused(field="id")
-    return known
+    until = await reach_with(session, tools.settings, wallet, known, utc_now())
+    return Authorised(known, until)
 
 
 def _start_of(known: Authorisation) -> Start:

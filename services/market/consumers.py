@@ -3,13 +3,20 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.market.booking import lock_wallet
-from services.market.metering import note_abandoned, note_proof, note_start, note_stop
+from services.market.metering import (
+    note_abandoned,
+    note_proof,
+    note_resume,
+    note_start,
+    note_stop,
+)
 from services.market.offering import note_host
+from services.market.tools import Tools
 from shared.bus import Subscription
-from shared.database import Database
 from shared.events import Envelope
 from shared.events.auth import AccountApproved
 from shared.events.scheduler import (
+    InstanceResumed,
     InstanceStarted,
     InstanceStopped,
     NodeChanged,
@@ -19,41 +26,47 @@ from shared.events.scheduler import (
 from shared.inbox import consume, on
 
 
-def offers(database: Database) -> Subscription:
+def offers(tools: Tools) -> Subscription:
     async def changed(session: AsyncSession, node: NodeChanged, said: Envelope) -> None:
         await note_host(session, node, said.sequence)
 
-    return consume(database, "market.offers", on(NodeChanged, changed))
+    return consume(tools.database, "market.offers", on(NodeChanged, changed))
 
 
-def runs(database: Database) -> Subscription:
+def runs(tools: Tools) -> Subscription:
+    lives_s = tools.settings.authorisation_lives_s
+
     async def started(session: AsyncSession, run: InstanceStarted, _: Envelope) -> None:
         await note_start(session, run.authorisation_id, run.started_at)
 
     async def stopped(session: AsyncSession, run: InstanceStopped, _: Envelope) -> None:
-        await note_stop(session, run.authorisation_id, run.stopped_at)
+        await note_stop(session, run.authorisation_id, run.stopped_at, run.instance_id)
+
+    async def resumed(session: AsyncSession, run: InstanceResumed, _: Envelope) -> None:
+        await note_resume(session, run, lives_s)
 
     async def abandoned(session: AsyncSession, run: StartAbandoned, _: Envelope) -> None:
         await note_abandoned(session, run.authorisation_id)
 
     return consume(
-        database,
+        tools.database,
         "market.runs",
         on(InstanceStarted, started),
         on(InstanceStopped, stopped),
+        on(InstanceResumed, resumed),
         on(StartAbandoned, abandoned),
     )
 
 
-def proofs(database: Database) -> Subscription:
+def proofs(tools: Tools) -> Subscription:
     async def proven(session: AsyncSession, proof: UsageProven, _: Envelope) -> None:
         await note_proof(session, proof.authorisations, proof.until)
 
-    return consume(database, "market.proofs", on(UsageProven, proven))
+    return consume(tools.database, "market.proofs", on(UsageProven, proven))
 
 
-def wallets(database: Database) -> Subscription:
+def wallets(tools: Tools) -> Subscription:
     async def approved(session: AsyncSession, account: AccountApproved, _: Envelope) -> None:
         await lock_wallet(session, account.account_id)
 
-    return consume(database, "market.wallets", on(AccountApproved, approved))
+    return consume(tools.database, "market.wallets", on(AccountApproved, approved))

@@ -13,6 +13,8 @@ from services.market.errors import NotCorrectable, UnknownTransaction, UnknownWa
 from services.market.models import TOP_UPS, LedgerTransaction, Wallet
 from services.market.repository import wallets
 from services.market.tools import Tools
+from services.market.watching import tell_reach
+from shared.clock import utc_now
 from shared.events.market import WalletCorrected, WalletCredited
 from shared.outbox import emit
 
@@ -44,13 +46,14 @@ async def _has_wallet(tools: Tools, account_id: UUID) -> bool:
 
 
 async def credit(
-    session: AsyncSession, account_id: UUID, amount: Decimal, note: str, by: UUID
+    session: AsyncSession, tools: Tools, account_id: UUID, amount: Decimal, note: str, by: UUID
 ) -> Booked:
     """Raises UnknownWallet."""
     wallet = await _locked(session, account_id)
     transaction = await book(session, wallet, amount, TOP_UPS, Reason("credit", note, actor_id=by))
     await secure_all(session, wallet)
     wallet.exhausted_told_at = None
+    await tell_reach(session, tools.settings, wallet, utc_now())
     payload = WalletCredited(
         account_id=account_id, transaction_id=transaction.id, amount=amount, note=note, by=by
     )
@@ -59,7 +62,12 @@ async def credit(
 
 
 async def correct(
-    session: AsyncSession, account_id: UUID, transaction_id: UUID, note: str, by: UUID
+    session: AsyncSession,
+    tools: Tools,
+    account_id: UUID,
+    transaction_id: UUID,
+    note: str,
+    by: UUID,
 ) -> Booked:
     """A new entry undoes what is left of the original, and names it. Raises UnknownWallet,
     UnknownTransaction, NotCorrectable."""
@@ -76,6 +84,7 @@ async def correct(
     transaction = await book(session, wallet, -left, other, reason)
     await secure_all(session, wallet)
     wallet.exhausted_told_at = None
+    await tell_reach(session, tools.settings, wallet, utc_now())
     payload = WalletCorrected(
         account_id=account_id, transaction_id=transaction.id, corrects_id=transaction_id,
         amount=-left, note=note, by=by,

@@ -29,7 +29,7 @@ def create_app(settings: MarketSettings, *, key_source: KeySource | None = None)
         app.state.tools = tools
         runtime.pulse.figures = figures
         heard = (consumers.offers, consumers.runs, consumers.proofs, consumers.wallets)
-        return [subscription(runtime.database) for subscription in heard], workers(tools)
+        return [subscription(tools) for subscription in heard], workers(tools)
 
     return create_service_app(
         "market",

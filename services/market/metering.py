@@ -26,9 +26,16 @@ from services.market.repository import authorisations as promises
 from services.market.repository import wallets
 from services.market.tools import Tools
 from shared.clock import utc_now
+from shared.events.scheduler import InstanceResumed
 from shared.ids import short_name
 
 log = structlog.get_logger(__name__)
+
+# What stays the same when a run goes on.
+_TERMS = (
+    "account_id", "instance_id", "node_id", "node_name", "gpu_model", "gpu_count", "mode",
+    "price_per_hour",
+)  # fmt: skip
 
 
 async def note_start(session: AsyncSession, authorisation_id: UUID, started_at: datetime) -> None:
@@ -39,32 +46,73 @@ async def note_start(session: AsyncSession, authorisation_id: UUID, started_at: 
         _contradicted(authorisation, "started after its start was abandoned: not billed")
     if state in FINAL or state is AuthorisationState.active:
         return
+    await _activate(session, wallet, authorisation, started_at)
+
+
+async def _activate(
+    session: AsyncSession, wallet: Wallet, authorisation: Authorisation, started_at: datetime
+) -> None:
+    held_an_hour = authorisation.state == AuthorisationState.open and authorisation.held > 0
     authorisation.started_at = started_at
     authorisation.billed_until = started_at
     proven = authorisation.proven_until
     authorisation.proven_until = started_at if proven is None else max(proven, started_at)
     move(authorisation, AuthorisationState.active)
-    if state is AuthorisationState.expired:
+    if not held_an_hour:
         secure(wallet, authorisation)
     if authorisation.stopped_at is not None:
         await _close(session, wallet, authorisation, started_at, authorisation.stopped_at)
 
 
-async def note_stop(session: AsyncSession, authorisation_id: UUID, stopped_at: datetime) -> None:
+async def note_resume(session: AsyncSession, run: InstanceResumed, lives_s: float) -> None:
+    """A run that was settled when its host was lost goes on, on the old one's terms and wallet.
+    What its hour costs is held as far as the money reaches: it runs, so it is billed. lives_s: of
+    an authorisation before its start. Raises UnknownAuthorisation."""
+    wallet, old = await locked(session, run.old_authorisation_id)
+    now = utc_now()
+    values = {
+        "id": run.authorisation_id,
+        "state": AuthorisationState.open.value,
+        "held": ZERO,
+        "billed": ZERO,
+        "created_at": now,
+        "expires_at": now + timedelta(seconds=lives_s),
+        "stopped_at": await promises.take_early_stop(session, run.authorisation_id),
+        **{name: getattr(old, name) for name in _TERMS},
+    }
+    if not await promises.add(session, values):
+        return
+    made = await promises.find(session, run.authorisation_id, lock=True)
+    if made is None:
+        raise LookupError(f"authorisation {run.authorisation_id} was made and is not there")
+    wallet.exhausted_told_at = None
+    await _activate(session, wallet, made, run.started_at)
+
+
+async def note_stop(
+    session: AsyncSession, authorisation_id: UUID, stopped_at: datetime, instance_id: UUID
+) -> None:
     """The final settlement; where the start is not known yet, it waits for it. Raises
     UnknownAuthorisation."""
-    wallet, authorisation = await locked(session, authorisation_id)
+    try:
+        wallet, authorisation = await locked(session, authorisation_id)
+    except UnknownAuthorisation:
+        # Of an instance that we know it can only be a run whose going on is yet to be told.
+        if not await promises.knows_instance(session, instance_id):
+            raise
+        return await promises.keep_early_stop(session, authorisation_id, stopped_at)
     state = AuthorisationState(authorisation.state)
     if state is AuthorisationState.void:
         _contradicted(authorisation, "stopped after its start was abandoned: not billed")
     if state in FINAL:
-        return
+        return None
     if authorisation.stopped_at is None:
         authorisation.stopped_at = stopped_at
     if authorisation.started_at is not None:
         await _close(
             session, wallet, authorisation, authorisation.started_at, authorisation.stopped_at
         )
+    return None
 
 
 async def note_abandoned(session: AsyncSession, authorisation_id: UUID) -> None:

@@ -92,7 +92,8 @@ class LedgerAccount(Base, kw_only=True):
 
 class Wallet(Base, kw_only=True):
     """balance: the sum of its entries, changed in their transaction under this row's lock.
-    held: the sum of its authorisations' holds. exhausted_told_at: None while the money lasts."""
+    held: the sum of its authorisations' holds. exhausted_told_at: None while the money lasts.
+    reach_told, reach_told_at: until when it was told to last, and when that was told."""
 
     __tablename__ = "wallets"
     __table_args__ = (CheckConstraint("held >= 0", name="held"),)
@@ -101,6 +102,8 @@ class Wallet(Base, kw_only=True):
     balance: Mapped[Decimal] = mapped_column(default=Decimal(0))
     held: Mapped[Decimal] = mapped_column(default=Decimal(0))
     exhausted_told_at: Mapped[datetime | None] = mapped_column(default=None)
+    reach_told: Mapped[datetime | None] = mapped_column(default=None)
+    reach_told_at: Mapped[datetime | None] = mapped_column(default=None)
     created_at: Mapped[datetime]
 
 
@@ -124,6 +127,7 @@ class Authorisation(Base, kw_only=True):
         CheckConstraint("state <> 'closed' OR stopped_at IS NOT NULL", name="stopped"),
         Index("ix_authorisations_account_id_started_at", "account_id", "started_at"),
         Index("ix_authorisations_state_expires_at", "state", "expires_at"),
+        Index(None, "instance_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -144,6 +148,16 @@ class Authorisation(Base, kw_only=True):
     stopped_at: Mapped[datetime | None] = mapped_column(default=None)
     billed: Mapped[Decimal] = mapped_column(default=Decimal(0))
     billed_until: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class EarlyStop(Base, kw_only=True):
+    """A run that went on after its host's loss was told to have stopped before it was told to go
+    on: kept until then."""
+
+    __tablename__ = "early_stops"
+
+    authorisation_id: Mapped[UUID] = mapped_column(primary_key=True)
+    stopped_at: Mapped[datetime]
 
 
 class LedgerTransaction(Base, kw_only=True):

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.clients.admission import login_of
 from services.scheduler.domain.states import StopReason
 from services.scheduler.entering import keep_key
+from services.scheduler.leasing import note_reach
 from services.scheduler.observing import take_report
 from services.scheduler.stopping import stop_all_of
 from services.scheduler.tools import Tools
@@ -14,7 +15,7 @@ from shared.bus import Keeping, Subscription
 from shared.events import Envelope
 from shared.events.agent import NodeReported
 from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
-from shared.events.market import WalletExhausted
+from shared.events.market import WalletExhausted, WalletReaches
 from shared.inbox import consume, on
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,19 @@ def ssh_keys(tools: Tools) -> Subscription:
     return consume(
         tools.database, "scheduler.ssh_keys", on(SshKeyAdded, added), on(SshKeyRemoved, removed)
     )
+
+
+def leases(tools: Tools) -> Subscription:
+    async def reaches(session: AsyncSession, wallet: WalletReaches, said: Envelope) -> None:
+        await note_reach(
+            session,
+            tools.signals,
+            account_id=wallet.account_id,
+            paid_until=wallet.paid_until,
+            said_at=said.time,
+        )
+
+    return consume(tools.database, "scheduler.leases", on(WalletReaches, reaches))
 
 
 def enforced_stops(tools: Tools) -> Subscription:

@@ -48,7 +48,12 @@ def create_app(
         )
         app.state.tools = tools
         runtime.pulse.figures = Measuring().figures
-        heard = (consumers.reports, consumers.ssh_keys, consumers.enforced_stops)
+        heard = (
+            consumers.reports,
+            consumers.ssh_keys,
+            consumers.enforced_stops,
+            consumers.leases,
+        )
         return [subscription(tools) for subscription in heard], workers(tools)
 
     return create_service_app(

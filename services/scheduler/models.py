@@ -313,6 +313,16 @@ class HistoryEntry(Base, kw_only=True):
     actor_id: Mapped[UUID | None]
 
 
+class Reach(Base, kw_only=True):
+    """How far an account's money pays for what it runs, as the market said last, at said_at."""
+
+    __tablename__ = "reaches"
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    paid_until: Mapped[datetime]
+    said_at: Mapped[datetime]
+
+
 class SshKey(Base, kw_only=True):
     """Auth's keys as it told them. A removed one stays as a mark, lest a late `added` revive it."""
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.domain.states import State, want_of
 from services.scheduler.models import Instance
 from services.scheduler.repository import instances as rows
+from services.scheduler.repository import leases
 from services.scheduler.repository import nodes as host
 from services.scheduler.tools import Tools
 from shared.bus import Undeliverable
@@ -99,28 +101,34 @@ async def send_orders(tools: Tools, node_id: UUID) -> None:
         # Before reading, and by the one clock that all copies share: an order may seem older than
         # it is, never newer.
         issued_at = await database_now(session)
-        orders = await _orders(session, tools, node_id)
+        orders = await _orders(session, tools, node_id, issued_at)
     payload = NodeDesired(node_id=node_id, issued_at=issued_at, instances=orders)
     await tools.bus.publish(Envelope.wrap(payload, subject=node_id))
 
 
-async def _orders(session: AsyncSession, tools: Tools, node_id: UUID) -> list[DesiredInstance]:
+async def _orders(
+    session: AsyncSession, tools: Tools, node_id: UUID, issued_at: datetime
+) -> list[DesiredInstance]:
     found = await rows.on_node(session, node_id)
     if not found:
         return []
     held = await host.devices_of(session, [i.id for i in found])
-    keys = await rows.keys_of(session, {i.account_id for i in found})
+    accounts = {i.account_id for i in found}
+    keys = await rows.keys_of(session, accounts)
+    reaches = await leases.of_accounts(session, accounts)
+    latest = issued_at + timedelta(seconds=tools.settings.lease_max_s)
     orders = []
     for instance in found:
         uuids = [device.uuid for device in held.get(instance.id, [])]
-        order = _order(instance, tools, uuids, keys.get(instance.account_id, []))
+        paid_until = min(latest, reaches.get(instance.account_id, latest))
+        order = _order(instance, tools, uuids, keys.get(instance.account_id, []), paid_until)
         if order is not None:
             orders.append(order)
     return orders
 
 
 def _order(
-    instance: Instance, tools: Tools, uuids: list[str], keys: list[str]
+    instance: Instance, tools: Tools, uuids: list[str], keys: list[str], paid_until: datetime
 ) -> DesiredInstance | None:
     resume = State(instance.resume) if instance.resume is not None else None
     want = want_of(State(instance.state), resume)
@@ -151,6 +159,7 @@ def _order(
             "app_token": instance.app_token,
             "ssh_host_key": instance.ssh_host_key,
             "volume_id": instance.account_id,
+            "paid_until": paid_until,
             "save": save,
             "traceparent": instance.traceparent,
         }

@@ -24,6 +24,7 @@ from services.scheduler.errors import (
     OfferNotFound,
     TooManyGpus,
 )
+from services.scheduler.leasing import note_reach
 from services.scheduler.models import Instance, Node, Reservation
 from services.scheduler.placing import plan_on, promise_plan
 from services.scheduler.repository import instances as rows
@@ -135,6 +136,10 @@ async def _create(
     instance = _new_instance(
         instance_id, owner_id, wish, reserved, ports=ports, share=share, now=now
     )
+    await note_reach(
+        session, tools.signals, account_id=owner_id,
+        paid_until=reserved.authorisation.paid_until, said_at=now,
+    )  # fmt: skip
     if isinstance(plan, Refusal):
         instance.state = State.queued.value
         instance.status_reason = moving.words(plan.reason)

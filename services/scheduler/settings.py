@@ -14,6 +14,8 @@ class SchedulerSettings(ServiceSettings):
     contact_s: how often that is looked at.
     breaker_share, breaker_least: when more than this share of at least so many nodes, heard within
     breaker_window_s, are silent at once, none is declared lost.
+    lease_max_s: an order lets an instance run so long without another one, however far its owner's
+    money reaches.
     retention_s: a stopped instance is released after it.
     reservation_lives_s: what was reserved for a request that never came back is given back then.
     resend_s: all orders are told again this often; retell_s: those that a node does not follow.
@@ -36,6 +38,7 @@ class SchedulerSettings(ServiceSettings):
     breaker_share: float = 0.5
     breaker_least: int = 4
     breaker_window_s: float = 600.0
+    lease_max_s: float = 7 * 86400.0
     retention_s: float = 15 * 86400.0
     reservation_lives_s: float = 300.0
     resend_s: float = 30.0

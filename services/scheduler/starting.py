@@ -13,6 +13,7 @@ from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.placement import Plan, Refusal
 from services.scheduler.domain.states import MOVES, Move, State
 from services.scheduler.errors import GpusTaken, HostDraining, HostSilent, IllegalMove
+from services.scheduler.leasing import note_reach
 from services.scheduler.models import Instance, Node, Reservation
 from services.scheduler.placing import plan_on, promise_plan
 from services.scheduler.renting import refusal_error
@@ -121,6 +122,10 @@ async def _authorised(
     ) -> Instance:
         node, instance = await _locked(session, caller, instance_id, found.node_id, move)
         await effect(session, node, instance, authorisation)
+        await note_reach(
+            session, tools.signals, account_id=caller.id,
+            paid_until=authorisation.paid_until, said_at=utc_now(),
+        )  # fmt: skip
         return instance
 
     work = Work(START, instance_id, check=check, ask=ask, apply=apply)

@@ -1,5 +1,6 @@
 """Facts that market tells."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 from uuid import UUID
@@ -12,6 +13,15 @@ class WalletExhausted(Payload):
 
     type: ClassVar[str] = "market.wallet.exhausted"
     account_id: UUID
+
+
+class WalletReaches(Payload):
+    """Until when the account's money pays for all that it runs now. Told again when that changes
+    by more than a tenth of the time left, and every hour while something runs."""
+
+    type: ClassVar[str] = "market.wallet.reaches"
+    account_id: UUID
+    paid_until: datetime
 
 
 class WalletCredited(Payload):

@@ -3,6 +3,7 @@
 import pytest
 
 from services.scheduler.clients.market import HttpMarket, StartRequest
+from shared.clock import utc_now
 from shared.http import RemoteRefusal
 from shared.ids import new_id
 from tests.service.market.conftest import House, house, open_house
@@ -23,7 +24,11 @@ async def test_a_start_is_authorised_and_repeating_it_changes_nothing(house: Hou
     wish, token = start(house), house.identity.token(account)
     answer = await market.authorise(wish, token=token)
     assert (answer.id, str(answer.price_per_hour)) == (wish.authorisation_id, "3.7600")
-    assert await market.authorise(wish, token=token) == answer
+    assert answer.paid_until is not None
+    # 10 元 at 3.76 an hour.
+    assert abs((answer.paid_until - utc_now()).total_seconds() - 9574) < 60
+    again = await market.authorise(wish, token=token)
+    assert (again.id, again.price_per_hour) == (answer.id, answer.price_per_hour)
     assert [str(amount) for amount in await house.wallet(account)] == [
         "10.0000",
         "3.7600",

@@ -16,5 +16,5 @@ async def create_authorisation(
     body: NewAuthorisation, caller: Caller, session: Session, tools: ToolsDep
 ) -> AuthorisationView:
     """Holds one hour's price on the caller's own wallet; nobody can name another payer. The same
-    id and body repeat the answer."""
+    id and body repeat the answer, with how far the money reaches by then."""
     return AuthorisationView.of(await authorise(session, tools, caller.id, body.start()))

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from services.market.authorising import Start
+from services.market.authorising import Authorised, Start
 from services.market.crediting import Booked
 from services.market.domain.metering import UNIT
 from services.market.domain.offer import OfferStatus
 from services.market.domain.wallet import available
-from services.market.models import Authorisation, Wallet
+from services.market.models import Wallet
 from services.market.offering import Options
 from services.market.pricing import ModelPrice
 from services.market.reading import Bill
@@ -74,16 +74,21 @@ class PriceWish(_Input):
 
 
 class AuthorisationView(BaseModel):
-    """price_per_hour: of the whole instance. hold: what a start holds of the wallet."""
+    """price_per_hour: of the whole instance. hold: what a start holds of the wallet.
+    paid_until: how far the money reaches for all that runs and for this start; None where nothing
+    costs anything."""
 
     id: UUID
     price_per_hour: Money
     hold: Money
     expires_at: datetime
+    paid_until: datetime | None
 
     @classmethod
-    def of(cls, made: Authorisation) -> Self:
+    def of(cls, answer: Authorised) -> Self:
+        made = answer.authorisation
         return cls(
+            paid_until=answer.paid_until,
             id=made.id,
             price_per_hour=made.price_per_hour,
             hold=made.price_per_hour,

@@ -67,7 +67,7 @@ async def create_credit(
 
     async def effect() -> BookedView:
         return BookedView.of(
-            await crediting.credit(session, account_id, body.amount, body.note, caller.id)
+            await crediting.credit(session, tools, account_id, body.amount, body.note, caller.id)
         )
 
     return await once(
@@ -92,13 +92,16 @@ async def create_correction(
     body: NewCorrection,
     caller: Caller,
     session: Session,
+    tools: ToolsDep,
     idempotency_key: IdempotencyKey = None,
 ) -> BookedView:
     """A new transaction undoes all that is left of the original and names it."""
 
     async def effect() -> BookedView:
         return BookedView.of(
-            await crediting.correct(session, account_id, body.transaction_id, body.note, caller.id)
+            await crediting.correct(
+                session, tools, account_id, body.transaction_id, body.note, caller.id
+            )
         )
 
     return await once(

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.market.domain.authorisation import FINAL, AuthorisationState
-from services.market.models import Authorisation
+from services.market.models import Authorisation, EarlyStop
 
 A = Authorisation
 _FINAL = [state.value for state in FINAL]
@@ -33,6 +33,29 @@ async def find(
 
 async def owner_of(session: AsyncSession, authorisation_id: UUID) -> UUID | None:
     statement = select(A.account_id).where(A.id == authorisation_id)
+    return (await session.execute(statement)).scalar_one_or_none()
+
+
+async def knows_instance(session: AsyncSession, instance_id: UUID) -> bool:
+    statement = select(A.id).where(A.instance_id == instance_id).limit(1)
+    return (await session.execute(statement)).first() is not None
+
+
+async def keep_early_stop(
+    session: AsyncSession, authorisation_id: UUID, stopped_at: datetime
+) -> None:
+    """The first one stands."""
+    row = insert(EarlyStop).values(authorisation_id=authorisation_id, stopped_at=stopped_at)
+    await session.execute(row.on_conflict_do_nothing())
+
+
+async def take_early_stop(session: AsyncSession, authorisation_id: UUID) -> datetime | None:
+    statement = (
+        delete(EarlyStop)
+        .where(EarlyStop.authorisation_id == authorisation_id)
+        .returning(EarlyStop.stopped_at)
+        .execution_options(synchronize_session=False)
+    )
     return (await session.execute(statement)).scalar_one_or_none()
 
 

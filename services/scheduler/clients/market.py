@@ -1,6 +1,7 @@
 """Market's word that a start can be paid."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -23,8 +24,12 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class Authorisation:
+    """paid_until: how far the account's money reaches for all that it runs, this start included;
+    None where nothing costs anything."""
+
     id: UUID
     price_per_hour: Decimal
+    paid_until: datetime | None = None
 
 
 class MarketClient(Protocol):
@@ -37,6 +42,7 @@ class MarketClient(Protocol):
 class _Answer(BaseModel):
     id: UUID
     price_per_hour: Decimal
+    paid_until: datetime | None = None
 
 
 class HttpMarket:
@@ -55,7 +61,7 @@ class HttpMarket:
             self._http, "POST", "/internal/authorisations", token=token, json=body
         )
         answer = _Answer.model_validate(response.json())
-        return Authorisation(answer.id, answer.price_per_hour)
+        return Authorisation(answer.id, answer.price_per_hour, answer.paid_until)
 
 
 @dataclass
@@ -64,6 +70,7 @@ class FakeMarket:
     taken and not answered."""
 
     price_per_hour: Decimal = Decimal("2.5000")
+    paid_until: datetime | None = None
     refusal: DomainError | None = None
     lost_answers: int = 0
     asked: list[StartRequest] = field(default_factory=list)
@@ -75,4 +82,4 @@ class FakeMarket:
         if self.lost_answers:
             self.lost_answers -= 1
             raise Unavailable
-        return Authorisation(start.authorisation_id, self.price_per_hour)
+        return Authorisation(start.authorisation_id, self.price_per_hour, self.paid_until)

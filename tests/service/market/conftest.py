@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from shared.bus import Bus, Subscription, open_bus
 from shared.events import Envelope, Payload
 from shared.events.auth import AccountApproved
 from shared.events.scheduler import (
+    InstanceResumed,
     InstanceStarted,
     InstanceStopped,
     NodeChanged,
@@ -65,6 +66,14 @@ class Run:
         return InstanceStopped(
             instance_id=self.instance_id, account_id=self.account_id, authorisation_id=self.id,
             stopped_at=moment, reason="user",
+        )  # fmt: skip
+
+    def resumed(self, moment: datetime) -> tuple["Run", InstanceResumed]:
+        """The run that goes on, and how that is told."""
+        on = replace(self, id=new_id())
+        return on, InstanceResumed(
+            instance_id=self.instance_id, account_id=self.account_id,
+            old_authorisation_id=self.id, authorisation_id=on.id, mode="gpu", started_at=moment,
         )  # fmt: skip
 
     def abandoned(self) -> StartAbandoned:
