@@ -1,7 +1,7 @@
 # Every command a user, a developer or CI needs. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
-BENCHES := gateway rent_to_ssh
+BENCHES := bus gateway rent_to_ssh
 ROUNDS := 20
 
 .DEFAULT_GOAL := help

@@ -174,7 +174,7 @@ class DeadLetters:
             if handler is None:
                 raise ConsumerGone(service=self.service, consumer=consumer)
             try:
-                await handler.effect(session, letter.event)
+                await handler.effects(session, [letter.event])
             except DomainError as refusal:
                 raise _EffectRefused(refusal) from refusal
             await _delete(session, consumer, event_id)

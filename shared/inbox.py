@@ -3,17 +3,21 @@
 `consume` makes a bus handler of a use case: the event id and the effect share one transaction.
 A failing effect is tried again with growing delay, then parked as a dead letter in the consumer's
 own database, where an operator lists, inspects and replays it; its neighbours go on.
+
+Events that wait while others commit share the next transaction, in their order of arrival, so that
+a backlog costs one commit for many. When one of them fails, each is tried by itself.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, Uuid, column, func, table
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Handler, Subscription, matches
@@ -22,6 +26,9 @@ from shared.events.envelope import Envelope, Payload
 
 log = structlog.get_logger(__name__)
 
+# At once, for each queue of each copy of a service.
+TRANSACTIONS = 4
+MOST_TOGETHER = 50
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
 ERROR_CHARACTERS = 2000
 
@@ -86,12 +93,12 @@ class Listener:
 class Consumer:
     """A bus handler whose effects can be had again: what `consume` hands to the bus.
 
-    effect: what an event does, with its inbox row, in the caller's transaction; False when it
-    was done before. Raises whatever the effect raises.
+    effects: what events do, with their inbox rows, in the caller's transaction; those that were
+    done before do nothing. Raises whatever an effect raises.
     """
 
     handle: Handler
-    effect: Callable[[AsyncSession, Envelope], Awaitable[bool]]
+    effects: Callable[[AsyncSession, Sequence[Envelope]], Awaitable[None]]
 
     async def __call__(self, event: Envelope) -> None:
         await self.handle(event)
@@ -112,27 +119,32 @@ def on_any(pattern: str, effect: Callable[[AsyncSession, Envelope], Awaitable[No
 def consume(database: Database, queue: str, *listeners: Listener) -> Subscription:
     """queue: `<service>.<what it keeps>`, the name under which effects are remembered."""
 
-    async def effect(session: AsyncSession, event: Envelope) -> bool:
-        row = insert(INBOX).values(consumer=queue, event_id=event.id)
-        known = await session.execute(row.on_conflict_do_nothing().returning(INBOX.c.event_id))
-        if known.first() is None:
-            return False
-        for listener in _readers(listeners, event):
-            await listener.apply(session, event)
-        return True
+    async def effects(session: AsyncSession, events: Sequence[Envelope]) -> None:
+        fresh = await _remember(session, queue, events)
+        for event in events:
+            if event.id not in fresh:
+                continue
+            fresh.discard(event.id)
+            for listener in _readers(listeners, event):
+                await listener.apply(session, event)
+            # An effect reads the rows as they are, not as its neighbour has loaded them.
+            await session.flush()
+            session.expunge_all()
 
-    async def apply(event: Envelope) -> None:
+    async def apply(events: Sequence[Envelope]) -> None:
         async with database.transaction() as session:
-            await effect(session, event)
+            await effects(session, events)
+
+    together = _Together(apply)
 
     async def handle(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                return await apply(event)
-            except (OperationalError, OSError):
-                # The database is away: the bus keeps the event and brings it again.
-                raise
+                return await together.apply(event)
             except Exception as error:
+                if _is_away(error):
+                    # The bus keeps the event and brings it again.
+                    raise
                 log.warning("event_failed", queue=queue, event_type=event.type, error=repr(error))
                 if delay_s is None:
                     await _park(database, queue, event, error)
@@ -140,7 +152,7 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                 await asyncio.sleep(delay_s)
 
     patterns = dict.fromkeys(listener.pattern for listener in listeners)
-    return Subscription(queue, tuple(patterns), Consumer(handle, effect))
+    return Subscription(queue, tuple(patterns), Consumer(handle, effects))
 
 
 def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:
@@ -150,6 +162,78 @@ def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:
     if asked and not readers:
         raise UnknownVersion(f"{event.type} version {event.dataversion}")
     return readers
+
+
+async def _remember(session: AsyncSession, queue: str, events: Sequence[Envelope]) -> set[UUID]:
+    """The ids that were not known before."""
+    rows = [{"consumer": queue, "event_id": event_id} for event_id in {e.id: None for e in events}]
+    statement = insert(INBOX).values(rows).on_conflict_do_nothing().returning(INBOX.c.event_id)
+    return set((await session.execute(statement)).scalars())
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    event: Envelope
+    done: asyncio.Future[None]
+
+    def end(self, error: BaseException | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+@dataclass(eq=False, slots=True)
+class _Together:
+    """Runs up to TRANSACTIONS at once; an event that finds them all busy joins the next."""
+
+    commit: Callable[[Sequence[Envelope]], Awaitable[None]]
+    waiting: list[_Waiting] = field(default_factory=list)
+    busy: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def apply(self, event: Envelope) -> None:
+        """Returns after the commit. Raises what the effect raised."""
+        one = _Waiting(event, asyncio.get_running_loop().create_future())
+        self.waiting.append(one)
+        if self.busy < TRANSACTIONS:
+            self.busy += 1
+            task = asyncio.create_task(self._work())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        await one.done
+
+    async def _work(self) -> None:
+        try:
+            while self.waiting:
+                batch = self.waiting[:MOST_TOGETHER]
+                del self.waiting[: len(batch)]
+                await self._settle(batch)
+        finally:
+            self.busy -= 1
+
+    async def _settle(self, batch: list[_Waiting]) -> None:
+        try:
+            await self.commit([one.event for one in batch])
+        except Exception as error:
+            if len(batch) > 1 and not _is_away(error):
+                for one in batch:
+                    await self._settle([one])
+                return
+            for one in batch:
+                one.end(error)
+        else:
+            for one in batch:
+                one.end(None)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it is the database that failed, not the effect."""
+    if isinstance(error, OperationalError | OSError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 async def _park(database: Database, queue: str, event: Envelope, error: Exception) -> None:

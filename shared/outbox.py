@@ -1,8 +1,9 @@
 """Events are written in the transaction that makes them true, and relayed after its commit.
 
 `emit` writes the row; `Relay` claims rows with a lease (`SKIP LOCKED`), publishes them and marks
-them. Events of one subject leave in the order in which they were written; a crash between publish
-and mark sends one twice, which the inbox absorbs.
+them. Events of one subject leave in the order in which they were written, each after the bus has
+taken the one before; those of different subjects leave together, and what was taken is marked
+together. A crash between publish and mark sends one twice, which the inbox absorbs.
 """
 
 import asyncio
@@ -27,10 +28,9 @@ from sqlalchemy import (
     select,
     table,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Bus, Undeliverable
@@ -39,11 +39,14 @@ from shared.events.envelope import Envelope, Payload
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100
+BATCH = 500
+# Claimed and not yet marked: what a relay holds in memory while the bus is slow or away.
+MOST_IN_FLIGHT = 2000
 # What a killed relay had claimed waits so long; a living one renews its claims.
 LEASE_S = 6
 POLL_S = 1.0
 RETRY_S = 0.5
+LONGEST_RETRY_S = 5.0
 KEEP_PUBLISHED = "7 days"
 
 _outbox = table(
@@ -54,6 +57,10 @@ _outbox = table(
     column("envelope", JSONB()),
     column("claimed_until", DateTime(timezone=True)),
     column("published_at", DateTime(timezone=True)),
+)
+
+_MARK = text("UPDATE outbox SET published_at = now() WHERE id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid()))
 )
 
 _RENEW = text(
@@ -105,32 +112,36 @@ class Relay:
         self._bus = bus
         self._awake = database.outbox_written
         self._claimed: set[UUID] = set()
+        self._taken: list[UUID] = []
+        self._some_taken = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
-        in_flight: set[asyncio.Task[None]] = {asyncio.create_task(self._renew_claims())}
+        tasks = {asyncio.create_task(self._renew_claims()), asyncio.create_task(self._mark_taken())}
         try:
             while True:
                 self._awake.clear()
-                claimed = await self._claim_or_wait()
+                room = min(BATCH, MOST_IN_FLIGHT - len(self._claimed))
+                claimed = await self._claim_or_wait(room) if room > 0 else []
+                self._claimed.update(event.id for event in claimed)
                 for events in _by_subject(claimed).values():
                     task = asyncio.create_task(self._publish(events))
-                    in_flight.add(task)
-                    task.add_done_callback(in_flight.discard)
-                if len(claimed) < BATCH:
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                if len(claimed) < max(room, 1):
                     # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_S):
                             await self._awake.wait()
         finally:
-            for task in in_flight:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*in_flight, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _claim_or_wait(self) -> list[Envelope]:
+    async def _claim_or_wait(self, most: int) -> list[Envelope]:
         try:
-            return await self._claim()
-        except (OperationalError, OSError) as error:
+            return await self._claim(most)
+        except (DBAPIError, OSError) as error:
             # The database is away; its rows wait.
             log.warning("outbox_unreachable", error=repr(error))
             return []
@@ -143,56 +154,63 @@ class Relay:
             try:
                 async with self._database.transaction() as session:
                     await session.execute(_RENEW, {"ids": list(self._claimed), "lease": LEASE_S})
-            except (OperationalError, OSError) as error:
+            except (DBAPIError, OSError) as error:
                 log.warning("outbox_unreachable", error=repr(error))
 
-    async def _claim(self) -> list[Envelope]:
+    async def _claim(self, most: int) -> list[Envelope]:
         # A subject with an event still in flight waits: its order must hold.
         statement = text(
             """
             UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
             WHERE id IN (
-                SELECT id FROM outbox AS o
+                SELECT id FROM outbox
                 WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
-                  AND NOT EXISTS (
-                    SELECT 1 FROM outbox AS earlier
-                    WHERE earlier.subject = o.subject AND earlier.published_at IS NULL
-                      AND earlier.position < o.position AND earlier.claimed_until >= now())
+                  AND subject NOT IN (
+                    SELECT subject FROM outbox
+                    WHERE published_at IS NULL AND claimed_until >= now())
                 ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
             RETURNING position, envelope
             """
         )
         async with self._database.transaction() as session:
-            rows = (await session.execute(statement, {"lease": LEASE_S, "batch": BATCH})).all()
+            rows = (await session.execute(statement, {"lease": LEASE_S, "batch": most})).all()
         return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
 
     async def _publish(self, events: list[Envelope]) -> None:
-        ids = {event.id for event in events}
-        self._claimed |= ids
+        waiting = {event.id for event in events}
         try:
-            await self._publish_in_order(events)
-        except (OperationalError, OSError) as error:
-            # Told perhaps, but not marked: it is told again when the claim has run out.
-            log.warning("outbox_unreachable", error=repr(error))
+            for event in events:
+                await self._publish_until_taken(event)
+                waiting.discard(event.id)
+                self._taken.append(event.id)
+                self._some_taken.set()
         finally:
-            self._claimed -= ids
+            self._claimed -= waiting
 
-    async def _publish_in_order(self, events: list[Envelope]) -> None:
-        for event in events:
-            while True:
-                try:
-                    await self._bus.publish(event)
-                    break
-                except Undeliverable as undeliverable:
-                    log.warning(
-                        "event_undeliverable", event_type=event.type, reason=str(undeliverable)
-                    )
-                    await asyncio.sleep(RETRY_S)
-            async with self._database.transaction() as session:
-                await session.execute(
-                    update(_outbox).where(_outbox.c.id == event.id).values(published_at=func.now())
-                )
-        self._awake.set()
+    async def _publish_until_taken(self, event: Envelope) -> None:
+        pause_s = RETRY_S
+        while True:
+            try:
+                return await self._bus.publish(event)
+            except Undeliverable as undeliverable:
+                log.warning("event_undeliverable", event_type=event.type, reason=str(undeliverable))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_RETRY_S)
+
+    async def _mark_taken(self) -> None:
+        while True:
+            await self._some_taken.wait()
+            self._some_taken.clear()
+            ids, self._taken = self._taken, []
+            try:
+                async with self._database.transaction() as session:
+                    await session.execute(_MARK, {"ids": ids})
+            except (DBAPIError, OSError) as error:
+                # Told, but not marked: they are told again when their claims have run out.
+                log.warning("outbox_unreachable", error=repr(error))
+            finally:
+                self._claimed.difference_update(ids)
+            self._awake.set()
 
 
 def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:
