@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Subscription
 from shared.database import Database
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, DomainError, NotFound
 from shared.events.dead_letters import dropped, replayed
 from shared.events.envelope import Envelope
 from shared.inbox import DEAD_LETTERS, Consumer, describe
@@ -46,6 +46,14 @@ class ConsumerGone(Conflict):
         "{service} has no consumer called {consumer}, so it cannot be replayed. Install a version "
         "that has it, or drop the dead letter.",
     )
+
+
+class _EffectRefused(Exception):
+    """A refusal of the use case, which must not look like one of ours."""
+
+    def __init__(self, refusal: DomainError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,10 @@ class DeadLetters:
             # The database is away: the letter has not been tried.
             raise
         except Exception as error:
-            log.warning("replay_failed", consumer=consumer, event_id=str(event_id), exc_info=error)
-            await self._note_failure(consumer, event_id, error)
-            raise ReplayFailed(error=describe(error)) from error
+            why = error.refusal if isinstance(error, _EffectRefused) else error
+            log.warning("replay_failed", consumer=consumer, event_id=str(event_id), exc_info=why)
+            await self._note_failure(consumer, event_id, why)
+            raise ReplayFailed(error=describe(why)) from why
 
     async def replay_all(self, consumer: str, *, actor: UUID) -> Replayed:
         """The oldest MOST_AT_ONCE; after one that fails, no later one of its subject is tried.
@@ -164,7 +173,10 @@ class DeadLetters:
             handler = self.consumers.get(consumer)
             if handler is None:
                 raise ConsumerGone(service=self.service, consumer=consumer)
-            await handler.effect(session, letter.event)
+            try:
+                await handler.effects(session, [letter.event])
+            except DomainError as refusal:
+                raise _EffectRefused(refusal) from refusal
             await _delete(session, consumer, event_id)
             fact = replayed(
                 self.service, consumer=consumer, event_id=event_id, event_type=letter.event.type

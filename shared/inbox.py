@@ -107,12 +107,12 @@ class Listener:
 class Consumer:
     """A bus handler whose effects can be had again: what `consume` hands to the bus.
 
-    effect: what an event does, with its inbox row, in the caller's transaction; False when it
-    was done before. Raises whatever the effect raises.
+    effects: what events do, with their inbox rows, in the caller's transaction; those that were
+    done before do nothing. Raises whatever an effect raises.
     """
 
     handle: Handler
-    effect: Callable[[AsyncSession, Envelope], Awaitable[bool]]
+    effects: Callable[[AsyncSession, Sequence[Envelope]], Awaitable[None]]
 
     async def __call__(self, event: Envelope) -> None:
         await self.handle(event)
@@ -141,23 +141,20 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
             for listener in _readers(listeners, event):
                 await listener.apply(session, event)
 
-    async def effect(session: AsyncSession, event: Envelope) -> bool:
-        if not await _remember(session, queue, [event]):
-            return False
-        await react(session, event)
-        return True
+    async def effects(session: AsyncSession, events: Sequence[Envelope]) -> None:
+        fresh = await _remember(session, queue, events)
+        for event in events:
+            if event.id not in fresh:
+                continue
+            fresh.discard(event.id)
+            await react(session, event)
+            # An effect reads the rows as they are, not as its neighbour has loaded them.
+            await session.flush()
+            session.expunge_all()
 
     async def apply(events: Sequence[Envelope]) -> None:
         async with database.transaction() as session:
-            fresh = await _remember(session, queue, events)
-            for event in events:
-                if event.id not in fresh:
-                    continue
-                fresh.discard(event.id)
-                await react(session, event)
-                # An effect reads the rows as they are, not as its neighbour has loaded them.
-                await session.flush()
-                session.expunge_all()
+            await effects(session, events)
 
     together = _Together(apply)
 
@@ -183,7 +180,7 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                 await asyncio.sleep(delay_s)
 
     patterns = dict.fromkeys(listener.pattern for listener in listeners)
-    return Subscription(queue, tuple(patterns), Consumer(handle, effect))
+    return Subscription(queue, tuple(patterns), Consumer(handle, effects))
 
 
 def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:

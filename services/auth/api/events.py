@@ -31,6 +31,7 @@ Patterns = Annotated[list[FactPattern], Query(min_length=1, max_length=20)]
 
 @router.get(
     "/tail",
+    status_code=200,
     summary="Facts as they happen",
     response_class=TailStream,
     **policy(Policy.OPERATOR),

@@ -223,3 +223,20 @@ async def test_the_gateway_serves_the_document_of_events(house: House) -> None:
         found = (await http.get("/api/asyncapi.json")).json()
     assert found["asyncapi"] == "3.0.0"
     assert "auth.audit.hears.market.wallet.exhausted" in found["operations"]
+
+
+async def test_the_document_of_calls_has_those_of_events_each_for_operators(house: House) -> None:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+        paths = (await http.get("/api/openapi.json")).json()["paths"]
+    letters = "/api/v1/dead-letters/auth"
+    wanted = {
+        letters, f"{letters}/{{consumer}}/replay", f"{letters}/{{consumer}}/{{event_id}}",
+        f"{letters}/{{consumer}}/{{event_id}}/replay", "/api/v1/events/stats/auth",
+        "/api/v1/events/subscribers", "/api/v1/events/subscribers/{subscriber_id}",
+        "/api/v1/events/tail",
+    }  # fmt: skip
+    assert wanted <= set(paths)
+    for path in wanted:
+        assert {operation["x-policy"] for operation in paths[path].values()} == {"operator"}
+    told = paths["/api/v1/events/tail"]["get"]["responses"]["200"]["content"]
+    assert list(told) == ["text/event-stream"]

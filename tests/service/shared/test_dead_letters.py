@@ -16,6 +16,7 @@ from shared import inbox
 from shared.bus import MemoryBus
 from shared.database import Database, new_metadata
 from shared.dead_letters import DeadLetters
+from shared.errors import NotFound
 from shared.event_routes import event_routes
 from shared.events import Envelope, Payload
 from shared.ids import new_id
@@ -60,6 +61,7 @@ class Desk:
     bus: MemoryBus
     operator_id: UUID
     broken: set[int] = field(default_factory=lambda: {7, 8})
+    failure: Exception | None = None
 
     async def tell(self, number: int, subject: str = "one") -> str:
         event = Envelope.wrap(Happened(number=number), subject=subject)
@@ -92,7 +94,7 @@ async def desk(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async def record(session: AsyncSession, payload: Happened, event: Envelope) -> None:
         await session.execute(EFFECTS.insert().values(number=payload.number))
         if payload.number in opened.broken:
-            raise ValueError(f"number {payload.number}")
+            raise opened.failure or ValueError(f"number {payload.number}")
 
     subscription = consume(database, QUEUE, on(Happened, record))
     await bus.subscribe(subscription)
@@ -149,6 +151,15 @@ async def test_a_replay_that_fails_has_no_effect_and_keeps_the_letter(desk: Desk
     assert await desk.effects() == []
     assert (await desk.http.get(f"{ROOT}/{QUEUE}/{event_id}")).json()["attempts"] == 3
     assert await desk.told() == []
+
+
+async def test_a_refusal_of_the_effect_is_not_taken_for_a_missing_letter(desk: Desk) -> None:
+    event_id = await desk.tell(7)
+    desk.failure = NotFound()
+    answer = await desk.http.post(f"{ROOT}/{QUEUE}/{event_id}/replay")
+    assert (answer.status_code, answer.json()["code"]) == (409, "replay_failed")
+    assert "NotFound" in answer.json()["detail"]
+    assert await desk.parked() == [event_id]
 
 
 async def test_replaying_all_keeps_the_order_of_a_subject_behind_one_that_fails(
