@@ -54,7 +54,7 @@ def uri_of(image: Json, rest: str = "manifests/1") -> str:
 
 async def report(house: House, image: Json, state: str, source: str, digest: str = DIGEST) -> Json:
     said = ImageReported(
-        image_id=UUID(image["id"]), state=state, digest=digest, size_bytes=5  # type: ignore[arg-type]
+        image_id=UUID(image["id"]), state=state, digest=digest, size_bytes=5
     )  # fmt: skip
     await house.say_as(source, said)
     return await house.get(f"/images/{image['id']}")
