@@ -1,37 +1,42 @@
-"""Keeps asking the bus for a queue: an agent without contact still keeps its containers."""
+"""Tells the log whether anybody hears this host: at once, then once a minute, not at each try."""
 
-import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
-from shared.bus import Bus, Subscription
-
 log = structlog.get_logger(__name__)
 
-AWAY_S = 5.0
-REFUSED_S = 60.0
-# What AMQP brokers answer to a login that they do not know, or that may not read the queue.
-REFUSALS = ("ACCESS_REFUSED", "ACCESS-REFUSED", "NOT_ALLOWED", "authentication", "NOT_FOUND")
+REPEAT_S = 60.0
+CURE = (
+    "the agent goes on trying, and instances run until what was paid for is over. Check network and"
+    " broker; where the broker refuses the login (ACCESS_REFUSED), an operator has revoked or"
+    " removed this node: chusuan nodes invite makes a new token for chusuan agent --join"
+)
 
 
-async def subscribe_patiently(
-    bus: Bus, subscription: Subscription, *, away_s: float = AWAY_S, refused_s: float = REFUSED_S
-) -> None:
-    """Returns when it is subscribed. The log says what keeps it from that."""
-    while True:
-        try:
-            return await bus.subscribe(subscription)
-        except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-            is_refused = any(mark.lower() in words.lower() for mark in REFUSALS)
-        if is_refused:
-            log.error(
-                "bus_refused",
-                queue=subscription.queue,
-                error=words,
-                cure="this node was revoked or removed; containers go on until their leases end."
-                " An operator makes a new invitation: chusuan nodes invite",
-            )
-        else:
-            log.warning("bus_away", queue=subscription.queue, error=words)
-        await asyncio.sleep(refused_s if is_refused else away_s)
+@dataclass
+class Contact:
+    """clock: monotonic seconds."""
+
+    node: str
+    clock: Callable[[], float] = time.monotonic
+    _lost_at: float | None = None
+    _said_at: float = 0.0
+
+    def failed(self, error: Exception) -> None:
+        now = self.clock()
+        if self._lost_at is None:
+            self._lost_at = now
+        elif now - self._said_at < REPEAT_S:
+            return
+        self._said_at = now
+        since_s = round(now - self._lost_at)
+        log.warning("contact_lost", node=self.node, since_s=since_s, error=str(error), cure=CURE)
+
+    def reached(self) -> None:
+        if self._lost_at is not None:
+            away_s = round(self.clock() - self._lost_at)
+            log.info("contact_back", node=self.node, away_s=away_s)
+            self._lost_at = None

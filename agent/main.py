@@ -12,7 +12,6 @@ import structlog
 from agent import firewall, neighbours
 from agent.building import Builder, workshop_of
 from agent.clearing import Clearing
-from agent.contact import subscribe_patiently
 from agent.credential import Credential, CredentialUnreadable, bus_url_of, trust_registry
 from agent.engine import Engine, EngineRefused, EngineUnavailable
 from agent.imaging import DockerImages, ImageEngine
@@ -163,7 +162,7 @@ class Agent:
 
         queue = f"agent.{owner}.images"
         subscription = Subscription(queue, (ImagesWanted.type,), take, keeping=Keeping.states)
-        await subscribe_patiently(bus, subscription)
+        await bus.subscribe(subscription)
         try:
             if builder is not None:
                 await builder.run()

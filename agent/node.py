@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from agent.case import Tools
-from agent.contact import subscribe_patiently
+from agent.contact import Contact
 from agent.containers import Instance
 from agent.engine import ContainerFact, Engine, EngineRefused, EngineUnavailable
 from agent.inventory import Machine
@@ -113,7 +113,7 @@ class Node:
                 )
             tasks.create_task(self._look_around())
             # Only now: an order is judged by what is there.
-            await subscribe_patiently(self._bus, self._subscription)
+            await self._bus.subscribe(self._subscription)
             try:
                 await self._publish_changes()
             finally:
@@ -158,6 +158,7 @@ class Node:
         self._tasks.create_task(instance.run())
 
     async def _publish_changes(self) -> None:
+        contact = Contact(self.identity.name)
         while True:
             self._changed.clear()
             self._arrived.clear()
@@ -170,7 +171,9 @@ class Node:
                 REPORTS.labels(self.identity.name, "sent").inc()
             except Undeliverable as error:
                 REPORTS.labels(self.identity.name, "lost").inc()
-                log.warning("report_undeliverable", node=self.identity.name, error=str(error))
+                contact.failed(error)
+            else:
+                contact.reached()
             # Not wait_for: in Python 3.11 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.heartbeat_s):

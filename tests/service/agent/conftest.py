@@ -186,6 +186,15 @@ class Stage:
             "ps", "-aq", "--no-trunc", "--filter", f"label=chusuan.instance={order.instance_id}"
         ).split()
 
+    def clear(self) -> None:
+        """No container and no kept disk is left."""
+        for order in self.orders.values():
+            for container in self.containers(order):
+                docker("rm", "-f", container)
+            reference = f"chusuan-disk/{order.instance_id.hex}"
+            for tag in docker("images", "-q", reference).split():
+                docker("rmi", "-f", tag)
+
 
 @pytest.fixture
 async def stage(image: str) -> AsyncIterator[Stage]:
@@ -208,10 +217,5 @@ async def stage(image: str) -> AsyncIterator[Stage]:
     await place.start_agent()
     yield place
     await place.end_agent()
-    for order in place.orders.values():
-        for container in place.containers(order):
-            docker("rm", "-f", container)
-        reference = f"chusuan-disk/{order.instance_id.hex}"
-        for tag in docker("images", "-q", reference).split():
-            docker("rmi", "-f", tag)
+    place.clear()
     shutil.rmtree(home)

@@ -78,9 +78,11 @@ async def place(stage: Stage, tmp_path: Path) -> AsyncIterator[Place]:
     await stage.become(credential)
     yield Place(stage, oci, credential)
     await stage.end_agent()
-    for image in docker("images", "-q", f"{oci.address}/chusuan/u-test/*").split():
-        with contextlib.suppress(subprocess.CalledProcessError):
-            docker("rmi", "-f", image)
+    stage.clear()
+    images = DockerImages()
+    for name in await images.references(f"{oci.address}/chusuan/*/*"):
+        await images.untag(name)
+    await images.close()
     await oci.kill()
 
 
