@@ -168,11 +168,11 @@ class Node:
                         self._report(), subject=self.identity.node_id, sequence=self._sequence
                     )
                 )
-                REPORTS.labels(self.identity.name, "sent").inc()
             except Undeliverable as error:
                 REPORTS.labels(self.identity.name, "lost").inc()
                 contact.failed(error)
             else:
+                REPORTS.labels(self.identity.name, "sent").inc()
                 contact.reached()
             # Not wait_for: in Python 3.11 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):

@@ -118,12 +118,12 @@ class SplitPlatform(RunningPlatform):
         """The stores, and what each process is told."""
         await self.network.make()
         address = self.network.address
-        for name in ("redis", "registry", "edge", *SERVICES):
+        for name in ("redis", "oci", "edge", *SERVICES):
             self._ports[name] = free_port()
         self.postgres = Postgres(self.home / "postgres")
         self.broker = Broker(public_address=address)
         self.redis = stores.redis(self.home / "redis", self._ports["redis"])
-        inner = f"127.0.0.1:{self._ports['registry']}"
+        inner = f"127.0.0.1:{self._ports['oci']}"
         self.registry = stores.registry(self.home / "registry", inner)
         self.edge = stores.edge(
             self.home / "edge",

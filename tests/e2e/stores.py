@@ -82,6 +82,7 @@ def registry(folder: Path, address: str) -> Daemon:
 
 EDGE = """\
 daemon off;
+user root;
 pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{}}
