@@ -36,4 +36,6 @@ async def stack() -> AsyncIterator[Stack]:
     finally:
         made.run("--profile", "agent", "down", "-v", "-t", "20")
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(["rm", "-rf", f"/run/{made.name}"], check=False)
+        # What its own agent left on this machine.
+        certificates = f"/etc/docker/certs.d/127.0.0.1:{made.https_port}"
+        subprocess.run(["rm", "-rf", f"/run/{made.name}", certificates], check=False)

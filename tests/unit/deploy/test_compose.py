@@ -45,6 +45,7 @@ def test_every_service_has_limits_and_a_bounded_log(compose: Compose) -> None:
         assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
         assert service["cap_drop"] == ["ALL"], name
+        assert "privileged" not in service, name
         assert "no-new-privileges:true" in service["security_opt"], name
 
 
