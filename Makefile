@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BENCHES := gateway rent_to_ssh
 ROUNDS := 20
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
 
@@ -19,9 +20,17 @@ test: setup  ## all tests, with real parts (PYTEST="-k name …")
 	@deploy/test-parts.sh
 	@.venv/bin/pytest -q $(PYTEST)
 
-images: setup  ## build all system images on this machine now (make run builds them in the background)
-	@.venv/bin/python -m cli.up.docker .cache/docker.log
-	@.venv/bin/python -m agent.building deploy/images minimal jupyter vscode
+images: setup  ## build all images on this machine now: the system's, the platform's, and stand-ins where no registry answers
+	@mkdir -p .cache
+	@$(PY) -m cli.up.docker .cache/docker.log
+	@$(PY) -m agent.building deploy/images minimal jupyter vscode
+	@$(PY) -m cli.images
+
+compose-test: setup  ## start the whole split platform under compose, break it in parts (COMPOSE="docker compose")
+	@mkdir -p .cache
+	@deploy/test-parts.sh
+	@$(PY) -m cli.images >.cache/platform-image.log 2>&1 || { tail -20 .cache/platform-image.log; exit 1; }
+	@CHUSUAN_COMPOSE="$(COMPOSE)" $(PY) -m pytest -q -s tests/deploy
 
 crash: setup  ## kill the platform again and again during the main job (ROUNDS=20)
 	@deploy/test-parts.sh
@@ -50,4 +59,4 @@ lock:  ## choose dependency versions anew from pyproject.toml
 clean-state:  ## remove the platform's state folder, after asking
 	@.venv/bin/chusuan clean-state
 
-.PHONY: help setup run test images crash demo lint bench lock clean-state
+.PHONY: help setup run test images compose-test crash demo lint bench lock clean-state

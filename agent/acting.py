@@ -25,6 +25,7 @@ from agent.launch import (
     disk_repository,
     spec_hash,
 )
+from agent.metrics import counted
 from agent.observe import Doing
 from agent.pushing import Pushing
 from agent.reconcile import (
@@ -46,6 +47,7 @@ from agent.reconcile import (
 )
 from shared.clock import utc_now
 from shared.events.agent import DesiredInstance, ObservedSave, ObservedState
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +64,10 @@ class Acting:
         try:
             for action in actions:
                 case.must_list = True
-                if not await self._perform(action, order):
+                step = type(action).__name__
+                with counted(step), continued("agent", step, order.traceparent):
+                    goes_on = await self._perform(action, order)
+                if not goes_on:
                     break
         except EngineRefused as error:
             cleaning = isinstance(action, Stop | Expire | Remove | Untag | Restore)

@@ -37,12 +37,13 @@ class BaseImage:
         for reference in (self._name, OWN):
             if await self._images.image(reference) is not None:
                 return reference
-        if await self._pulled(progress):
+        if await self.pulled(progress):
             return self._name
         await self._make(progress)
         return OWN
 
-    async def _pulled(self, progress: Progress) -> bool:
+    async def pulled(self, progress: Progress) -> bool:
+        """Whether a registry gave it, now."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._first_answer_s) as limit:

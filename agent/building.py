@@ -23,6 +23,7 @@ from agent.base import BaseImage
 from agent.engine import CommittedImage, EngineRefused, EngineUnavailable, Progress
 from agent.hostfiles import host_files
 from agent.imaging import DockerImages, ImageEngine
+from agent.metrics import BUILDS
 from agent.recipe import NoRecipe, folder_of, packed, read_recipe
 from agent.settings import AgentSettings
 from shared.bus import Bus, Undeliverable
@@ -261,10 +262,12 @@ class Builder:
             work.failures += 1
             work.not_before = time.monotonic() + delay_s
             work.state, work.message = "failed", str(error)[-1500:]
+            BUILDS.labels("failed").inc()
             log.warning("image_build_failed", reference=wanted.reference, error=str(error)[-1500:])
         else:
             work.state, work.progress, work.message, work.failures = "ready", 1.0, "", 0
             took_s = round(time.monotonic() - began, 1)
+            BUILDS.labels("done").inc()
             log.info("image_built", reference=wanted.reference, took_s=took_s)
         finally:
             self._making = None

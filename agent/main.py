@@ -34,6 +34,7 @@ from shared.bus import Bus, Keeping, MemoryBus, Subscription, open_bus
 from shared.events.agent import ImagesWanted
 from shared.events.envelope import Envelope
 from shared.ids import new_id
+from shared.metrics import serve_metrics
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,9 @@ class Agent:
         settings = self._settings
         for folder in (settings.state_dir, settings.run_dir):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stop_metrics = (
+            serve_metrics(f"127.0.0.1:{settings.metrics_port}") if settings.metrics_port else None
+        )
         machine, credential = read_machine(), self._credential
         docker = DockerImages(settings.docker_host, credential.access if credential else None)
         engine = self._given_engine or docker
@@ -105,6 +109,8 @@ class Agent:
         finally:
             await engine.close()
             await docker.close()
+            if stop_metrics is not None:
+                stop_metrics()
             if not isinstance(bus, MemoryBus):
                 # That one is of the whole process.
                 await bus.close()

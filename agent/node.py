@@ -18,6 +18,7 @@ from agent.engine import ContainerFact, Engine, EngineRefused, EngineUnavailable
 from agent.inventory import Machine
 from agent.journal import Journal
 from agent.launch import Host
+from agent.metrics import INSTANCES, ORDERS, REPORTS
 from agent.settings import AgentSettings
 from shared.bus import Bus, Keeping, Subscription, Undeliverable
 from shared.clock import utc_now
@@ -135,6 +136,7 @@ class Node:
         if desired.issued_at < self._issued_at:
             return
         self._issued_at = desired.issued_at
+        ORDERS.labels(self.identity.name).inc()
         ordered = {order.instance_id: order for order in desired.instances}
         for instance_id, order in ordered.items():
             if instance_id not in self.instances:
@@ -166,7 +168,9 @@ class Node:
                         self._report(), subject=self.identity.node_id, sequence=self._sequence
                     )
                 )
+                REPORTS.labels(self.identity.name, "sent").inc()
             except Undeliverable as error:
+                REPORTS.labels(self.identity.name, "lost").inc()
                 contact.failed(error)
             else:
                 contact.reached()
@@ -182,6 +186,7 @@ class Node:
     def _report(self) -> NodeReported:
         # Rises over restarts too, without a file of its own.
         self._sequence = max(self._sequence + 1, time.time_ns() // 1_000_000)
+        INSTANCES.labels(self.identity.name).set(len(self.instances))
         reports = (instance.report() for instance in self.instances.values())
         return NodeReported(
             node_id=self.identity.node_id,

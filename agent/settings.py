@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]{0,62}$")]
@@ -30,6 +30,7 @@ class AgentSettings(BaseSettings):
     for apps, which the gateway alone reaches.
     deny_private_egress: containers may open no connection to private networks. Off by default,
     because image and package registries often live there.
+    metrics_port: on the loopback, for a collector on this host; None: the agent listens on nothing.
     recipes: folder of image recipes; None: this host builds none.
     base_image: Debian 12, as a registry calls it; made from packages where none answers.
     build_network: Docker's network mode of builds: `default`, or `host` where only the host itself
@@ -69,6 +70,7 @@ class AgentSettings(BaseSettings):
     bridge: str = "chusuan0"
     firewall: bool = True
     deny_private_egress: bool = False
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     recipes: Path | None = None
     base_image: str = "debian:bookworm-slim"
     build_network: str = "default"

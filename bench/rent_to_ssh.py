@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.platform import RunningPlatform, system_image
+from tests.e2e.platform import EmbeddedPlatform, system_image
 
 ROUNDS = int(os.environ.get("CHUSUAN_BENCH_ROUNDS", "20"))
 LIMIT_S = 120.0
@@ -154,12 +154,11 @@ def measure(url: str, operator_password: str, image: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    platform = RunningPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bench-")), ("minimal",))
+    platform = EmbeddedPlatform(Path(tempfile.mkdtemp(prefix="chusuan-bench-")), ("minimal",))
     try:
         await platform.start()
         image = await system_image(platform, "minimal")
-        password = (platform.home / "operator-password").read_text().strip()
-        await asyncio.to_thread(measure, platform.url, password, image)
+        await asyncio.to_thread(measure, platform.url, platform.operator_password, image)
     finally:
         await platform.clear()
 

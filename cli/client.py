@@ -6,6 +6,8 @@ ClientError             what the person reads; the command ends with code 1
 └── Trouble             something here is wrong: an argument, a file
 """
 
+import os
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,8 +99,11 @@ class Gateway:
         self.store = store
         self._pauses_s = pauses_s
         loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+        # A platform's own CA counts on this machine too, where no environment is asked for proxies.
+        authorities = os.environ.get("SSL_CERT_FILE")
         self._http = httpx.Client(
             base_url=self.url,
+            verify=ssl.create_default_context(cafile=authorities) if authorities else True,
             timeout=TIMEOUT,
             trust_env=not loopback,
             headers={"accept-language": "zh-CN" if language == "zh" else "en"},

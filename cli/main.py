@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, doors, files, instances, market, serving
+from cli import (
+    accounts,
+    backup,
+    doctor,
+    doors,
+    events,
+    files,
+    instances,
+    market,
+    nodes,
+    serving,
+)
 from cli.client import DEFAULT_URL, Gateway
 from cli.command import CommandGroup
 from cli.output import Desk, Output
@@ -57,6 +68,9 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "approve": accounts.approve,
         "reject": accounts.reject,
         "credit": accounts.credit,
+        "doctor": doctor.doctor,
+        "backup": backup.backup,
+        "restore": backup.restore,
         "up": serving.up,
         "serve": serving.serve,
         "agent": serving.agent,
@@ -68,6 +82,8 @@ for panel, commands in COMMANDS.items():
     for word, function in commands.items():
         app.command(word, rich_help_panel=panel)(function)
 app.add_typer(accounts.keys, name="keys", rich_help_panel=PEOPLE)
+app.add_typer(nodes.nodes, name="nodes", rich_help_panel=PLATFORM)
+app.add_typer(events.events, name="events", rich_help_panel=PLATFORM)
 
 
 @app.callback()

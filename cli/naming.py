@@ -68,6 +68,12 @@ def find_image(gateway: Gateway, typed: str) -> Json:
     return choose(typed, ready or named or items, ("镜像", "image"), "name")
 
 
+def find_node(gateway: Gateway, typed: str) -> Json:
+    if is_id(typed):
+        return gateway.get(f"/nodes/{typed}")
+    return choose(typed, gateway.items("/nodes"), ("主机", "host"), "name")
+
+
 def find_account(gateway: Gateway, typed: str) -> Json:
     if is_id(typed):
         return gateway.get(f"/accounts/{typed}")

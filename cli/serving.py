@@ -16,6 +16,8 @@ ROOMS = {
     "scheduler": "services.scheduler",
     "gateway": "gateway",
 }
+# How long requests in flight have once the process is asked to stop.
+STOP_S = 10
 Port = Annotated[int, typer.Option(min=1, max=65535)]
 Home = Annotated[Path | None, typer.Option(help="The state folder; CHUSUAN_HOME says it too.")]
 
@@ -35,6 +37,9 @@ def up(
     apps_url: Annotated[
         str, typer.Option(help="Where browsers reach JupyterLab and its kin: a domain of its own.")
     ] = "",
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads all metrics.")
+    ] = "",
     install: Annotated[bool, typer.Option(help="Install Docker where it is missing.")] = True,
 ) -> None:
     """Run the whole platform in this process, until Ctrl-C."""
@@ -48,6 +53,7 @@ def up(
         port_first=first,
         port_last=last,
         apps_url=apps_url,
+        metrics_address=metrics,
         **({} if nodes is None else {"nodes_file": nodes.resolve()}),
         **({} if recipes is None else {"recipes": recipes.resolve()}),
     )
@@ -71,17 +77,27 @@ def serve(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
 ) -> None:
-    """Run one service with settings from the environment."""
+    """Run one service, with settings from the environment and the files of CHUSUAN_SECRETS_DIR."""
     if name not in ROOMS:
         raise typer.BadParameter(f"one of: {', '.join(ROOMS)}", param_hint="NAME")
     uvicorn = importlib.import_module("uvicorn")
     settings = _settings(ROOMS[name], name)
-    _log_facts()
+    _log_facts(settings.log_level)
     room = importlib.import_module(f"{ROOMS[name]}.main")
-    own_options = getattr(room, "SERVER_OPTIONS", {})
-    where = {"host": host, "port": port}
-    app = room.create_app(settings)
-    uvicorn.run(app, **where, log_config=None, timeout_graceful_shutdown=10, **own_options)
+    # Whom the gateway may believe about a client; everyone else writes that header themselves.
+    trusted = getattr(settings, "trusted_proxies", "")
+    uvicorn.run(
+        room.create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
+        timeout_graceful_shutdown=STOP_S,
+        **getattr(room, "SERVER_OPTIONS", {}),
+    )
 
 
 def agent(
@@ -118,5 +134,6 @@ def _settings(package: str, name: str, **options: Any) -> Any:
     return settings(**options)
 
 
-def _log_facts() -> None:
-    importlib.import_module("shared.logging").configure_logging()
+def _log_facts(level: str = "INFO") -> None:
+    importlib.import_module("shared.logging").configure_logging(level)
+    importlib.import_module("shared.telemetry").start_tracing()

@@ -7,6 +7,8 @@ reaches the browser.
 
 import asyncio
 import re
+import time
+from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
@@ -26,13 +28,15 @@ from gateway.errors import (
     TooManyRequests,
 )
 from gateway.limits import RateLimit
+from gateway.logins import Logins
+from gateway.metrics import RATE_LIMITED
 from gateway.origins import Ask, Origins
 from gateway.pages import Said, page
 from gateway.proxy import ClientGone, Proxy, UpstreamAway, forward
 from gateway.routes import AppPath, app_path
 from gateway.settings import SOCKET_MESSAGE_BYTES
 from gateway.sockets import POLICY, bridge
-from gateway.tickets import SECRET_CHARACTERS, Tickets
+from gateway.tickets import SECRET_CHARACTERS, Opener, Tickets
 from shared.errors import DomainError, Unavailable
 from shared.ids import new_id
 from shared.text import preferred_language
@@ -40,8 +44,15 @@ from shared.text import preferred_language
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 2
+LOOK_S = 0.5
 _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{SECRET_CHARACTERS}}}")
 _MOST_COOKIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    door: AppDoor
+    opener: Opener
 
 
 class AppDoors:
@@ -54,7 +65,9 @@ class AppDoors:
         tickets: Tickets,
         limit: RateLimit,
         origins: Origins,
+        logins: Logins,
     ) -> None:
+        self._logins = logins
         self._proxy = proxy
         self._directory = directory
         self._tickets = tickets
@@ -86,7 +99,8 @@ class AppDoors:
             raise ForeignPage
         if scope["type"] == "http" and ask.method == "GET" and (ticket := _ticket(scope)):
             return await (await self._enter(scope, ask, where, ticket))(scope, receive, send)
-        door = await self._admit(scope, where)
+        admitted = await self._admit(scope, where)
+        door = admitted.door
         onward = headers.to_app(scope, request_id, door.token)
         upstream = self._proxy.app(door.host, door.port)
         try:
@@ -95,7 +109,7 @@ class AppDoors:
                     upstream, scope, receive, send,
                     headers=onward,
                     most_message_bytes=SOCKET_MESSAGE_BYTES,
-                    welcome_ends=partial(self._until_unwelcome, scope, where),
+                    welcome_ends=partial(self._until_unwelcome, scope, where, admitted.opener),
                 )  # fmt: skip
             else:
                 await forward(
@@ -131,38 +145,49 @@ class AppDoors:
             )
         return answer
 
-    async def _admit(self, scope: Scope, where: AppPath) -> AppDoor:
+    async def _admit(self, scope: Scope, where: AppPath) -> _Admitted:
         """Raises AppNotOpened, InstanceNotRunning, TooManyRequests, NotFound, Unavailable."""
         sessions = [v for n, v in headers.cookies_of(scope) if n == headers.COOKIE]
         for session in sessions[:_MOST_COOKIES]:
-            account_id = await self._tickets.account_of(session, where.instance_id)
-            if account_id is None:
+            opener = await self._tickets.opener_of(session, where.instance_id)
+            if opener is None or not await self._logins.goes_on(opener.session_id):
                 continue
             door = await self._directory.find(where.instance_id)
-            if door.account_id != account_id:
+            if door.account_id != opener.account_id:
                 break
             if not door.running:
                 raise InstanceNotRunning
-            return door
+            return _Admitted(door, opener)
         await self._refuse_stranger(scope)
 
     async def _refuse_stranger(self, scope: Scope) -> NoReturn:
         client = scope.get("client")
         wait_s = await self._limit.wait_s(client[0] if client else "unknown")
         if wait_s:
+            RATE_LIMITED.inc()
             raise TooManyRequests(wait_s=wait_s)
         raise AppNotOpened
 
-    async def _until_unwelcome(self, scope: Scope, where: AppPath) -> None:
+    async def _until_unwelcome(self, scope: Scope, where: AppPath, opener: Opener) -> None:
         """While a socket is open: its session stays alive, and ends with the right to it."""
         while True:
-            await asyncio.sleep(self._directory.fresh_s)
+            if await self._login_ends_within(self._directory.fresh_s, opener):
+                return
             try:
                 await self._admit(scope, where)
             except Unavailable:
                 continue
             except DomainError:
                 return
+
+    async def _login_ends_within(self, seconds: float, opener: Opener) -> bool:
+        """Asks nobody, so it can look often."""
+        give_up = time.monotonic() + seconds
+        while (left := give_up - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, LOOK_S))
+            if self._logins.has_ended(opener.session_id):
+                return True
+        return False
 
 
 def ask_of(scope: Scope) -> Ask:

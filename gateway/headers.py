@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
+from shared import telemetry
+
 Headers = list[tuple[str, str]]
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -22,6 +24,7 @@ _HOP_BY_HOP = frozenset(
 _OURS = frozenset(
     {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"}
     | {"x-forwarded-proto", "x-real-ip", "x-request-id"}
+    | {"traceparent", "tracestate", "baggage"}
 )
 _NOT_FOR_APPS = frozenset({"authorization", "cookie"})
 _HANDSHAKE = frozenset(
@@ -42,6 +45,8 @@ def to_service(scope: Scope, request_id: str) -> Headers:
     headers = _passed(scope, frozenset({"host"}))
     headers.append(("x-forwarded-for", _client(scope)))
     headers.append(("x-request-id", request_id))
+    if (mark := telemetry.traceparent()) is not None:
+        headers.append((telemetry.HEADER, mark))
     return headers
 
 

@@ -8,16 +8,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import explaining, opening
+from gateway import explaining, health, opening
 from gateway.apps import AppDoors, ask_of
 from gateway.apps import refuse as refuse_to_browser
 from gateway.directory import Directory
 from gateway.errors import NoSuchAddress, RequestTooLarge, TooManyRequests
 from gateway.explaining import Explanations
 from gateway.headers import to_service
+from gateway.health import Healths
 from gateway.limits import RateLimit
+from gateway.logins import Logins
+from gateway.metrics import RATE_LIMITED, UPSTREAM_AWAY, route_of, timing_head
 from gateway.opening import Opening
 from gateway.origins import Origins
 from gateway.proxy import BodyTooLarge, ClientGone, Proxy, UpstreamAway, forward
@@ -27,13 +31,21 @@ from gateway.settings import SOCKET_MESSAGE_BYTES, GatewaySettings
 from gateway.tickets import Tickets
 from shared.cache import open_redis
 from shared.errors import DomainError, Unauthenticated, Unavailable
+from shared.events.asyncapi import Heard
+from shared.events.asyncapi import document as describe_events
 from shared.http import FetchedServiceToken, open_client
 from shared.ids import new_id
+from shared.metrics import serve_metrics
 from shared.policy import Policy, check_policies, policy
 from shared.problems import install_problem_handlers, refuse
+from shared.revocation import Revocations, RevocationWatch
+from shared.telemetry_http import Watched
 from shared.tokens import JwksKeySource, KeySource, Verifier
+from shared.worker import stop
 
 log = structlog.get_logger(__name__)
+
+_HEARD = TypeAdapter(list[Heard])
 
 # What the gateway needs of uvicorn, beside where to listen. A ping may wait behind a large message
 # on a slow line.
@@ -53,21 +65,31 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            if settings.metrics_address:
+                stack.callback(serve_metrics(settings.metrics_address))
             redis = open_redis(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             await stack.enter_async_context(proxy)
-            auth = await stack.enter_async_context(open_client(settings.upstreams["auth"]))
+            clients = {
+                name: await stack.enter_async_context(open_client(url))
+                for name, url in settings.upstreams.items()
+            }
+            auth = clients["auth"]
+            token = FetchedServiceToken(auth, "gateway", settings.service_secret)
             door, limit = app.state.door, RateLimit(redis, settings.requests_per_minute)
             door.limit = limit
-            door.verifier = app.state.verifier = Verifier(key_source or JwksKeySource(auth))
+            ended = Revocations()
+            watch = asyncio.create_task(RevocationWatch(ended, redis, auth, token).run())
+            stack.push_async_callback(stop, watch)
+            keys = key_source or JwksKeySource(auth)
+            door.verifier = app.state.verifier = Verifier(keys, ended)
             tickets, directory = Tickets(redis), None
             if "scheduler" in settings.upstreams:
-                scheduler = open_client(settings.upstreams["scheduler"])
-                await stack.enter_async_context(scheduler)
-                token = FetchedServiceToken(auth, "gateway", settings.service_secret)
-                directory = Directory(scheduler, token, fresh_s=settings.app_recheck_s)
-                door.apps = AppDoors(proxy, directory, tickets, limit, origins)
+                directory = Directory(clients["scheduler"], token, fresh_s=settings.app_recheck_s)
+                logins = Logins(ended, auth, token)
+                door.apps = AppDoors(proxy, directory, tickets, limit, origins, logins)
             app.state.opening = Opening(directory, tickets, origins)
+            app.state.healths = Healths(clients, token, redis)
             app.state.explanations = Explanations(proxy, tuple(settings.upstreams))
             yield
 
@@ -75,11 +97,12 @@ def create_app(settings: GatewaySettings, *, key_source: KeySource | None = None
     install_problem_handlers(pages)
     pages.include_router(opening.router)
     pages.include_router(explaining.router)
+    pages.include_router(health.router)
     _add_pages(pages, proxy, tuple(settings.upstreams))
     check_policies(pages)
     door = Door(pages, proxy, origins, settings)
     pages.state.door = door
-    return door
+    return Watched(door, "gateway", route_of, begins_at=API)
 
 
 async def _no_apps(scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,6 +154,7 @@ class Door:
             raise NoSuchAddress
         wait_s = await self.limit.wait_s(await self._caller(scope))
         if wait_s:
+            RATE_LIMITED.inc()
             raise TooManyRequests(wait_s=wait_s)
         if is_own:
             return await self._pages(scope, receive, send)
@@ -141,11 +165,12 @@ class Door:
                 self._proxy.service(service),
                 scope,
                 receive,
-                send,
+                timing_head(service, send),
                 headers=to_service(scope, request_id),
                 most_body_bytes=None if unlimited else most,
             )
         except UpstreamAway as away:
+            UPSTREAM_AWAY.labels(service).inc()
             log.warning("upstream_away", service=service, error=repr(away.__cause__))
             raise Unavailable from away
         except BodyTooLarge as too_large:
@@ -161,6 +186,14 @@ class Door:
                 return str((await self.verifier.verify(token)).id)
         client = scope.get("client")
         return client[0] if client else "unknown"
+
+
+async def _heard_by(proxy: Proxy, service: str) -> list[Heard]:
+    """Raises UpstreamAway."""
+    status, listed = await proxy.get_json(service, "/subscriptions.json")
+    if status != 200:
+        raise UpstreamAway(service)
+    return _HEARD.validate_python(listed)
 
 
 def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
@@ -197,6 +230,14 @@ def _add_pages(pages: FastAPI, proxy: Proxy, services: tuple[str, ...]) -> None:
             return JSONResponse(await reference())
         except UpstreamAway as away:
             raise Unavailable from away
+
+    @pages.get("/api/asyncapi.json", include_in_schema=False, **policy(Policy.PUBLIC))
+    async def asyncapi() -> JSONResponse:
+        try:
+            heard = {service: await _heard_by(proxy, service) for service in services}
+        except UpstreamAway as away:
+            raise Unavailable from away
+        return JSONResponse(describe_events(heard, "1"))
 
     @pages.get("/api/docs", include_in_schema=False, **policy(Policy.PUBLIC))
     async def docs() -> HTMLResponse:

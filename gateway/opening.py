@@ -11,7 +11,7 @@ from gateway.directory import Directory
 from gateway.errors import InstanceNotRunning, NoSuchAddress, NoSuchApp
 from gateway.origins import Origins
 from gateway.routes import app_path, app_root
-from gateway.tickets import TICKET_LIVES_S, Tickets
+from gateway.tickets import TICKET_LIVES_S, Opener, Tickets
 from shared.policy import Caller, Policy, policy
 from shared.text import Text
 
@@ -60,7 +60,7 @@ async def open_app(
         raise NoSuchApp(field="app", has=named or Text("无", "none"))
     if not door.running:
         raise InstanceNotRunning
-    ticket = await parts.tickets.issue(caller.id, instance_id)
+    ticket = await parts.tickets.issue(Opener(caller.id, caller.session_id), instance_id)
     response.headers["Cache-Control"] = "no-store"
     target = f"{app_root(instance_id)}{path}?ticket={ticket}"
     return AppLinkView(

@@ -79,7 +79,8 @@ def page(document: Document) -> str:
         "td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}"
         "td:nth-child(2),td:nth-child(3){font-family:monospace}</style>"
         "<h1>Chusuan 楚算 API</h1><p>The whole document: "
-        "<a href=/api/openapi.json>/api/openapi.json</a></p>"
+        "<a href=/api/openapi.json>/api/openapi.json</a>; its events: "
+        "<a href=/api/asyncapi.json>/api/asyncapi.json</a></p>"
         "<table><tr><th>part<th>method<th>path<th>who<th>what</tr>"
         f"{body}</table></html>"
     )

@@ -9,11 +9,14 @@ from uuid import UUID
 API = "/api/v1/"
 APPS = "/apps/"
 
+OURS = "gateway"
+
 SERVICE_OF: Mapping[str, str] = {
     "accounts": "auth",
     "sessions": "auth",
     "ssh-keys": "auth",
     "audit": "auth",
+    "events": "auth",
     "files": "storage",
     "storage": "storage",
     "images": "registry",
@@ -25,10 +28,14 @@ SERVICE_OF: Mapping[str, str] = {
     "prices": "market",
     "instances": "scheduler",
     "nodes": "scheduler",
+    "health": OURS,
 }
 
-# What the gateway answers itself although its first word names a service.
-OWN_CALLS = re.compile(r"/api/v1/instances/[^/]+/apps/[^/]+")
+# What the gateway answers itself, some of it although its first word names a service.
+OWN_CALLS = re.compile(r"/api/v1/(?:health|instances/[^/]+/apps/[^/]+)")
+
+# What every service answers of itself: the word after these names it.
+ANSWERED_BY_EACH = ("/api/v1/dead-letters/", "/api/v1/events/stats/")
 
 # Bodies that are files, streamed whatever their size.
 STREAMED_BODIES = frozenset({("PUT", "/api/v1/files/content")})
@@ -47,6 +54,10 @@ def service_for(raw_path: str) -> str | None:
         return None
     if any(part in (".", "..") for part in parts) or "" in parts[1:-1]:
         return None
+    for beginning in ANSWERED_BY_EACH:
+        if path.startswith(beginning):
+            named = path.removeprefix(beginning).partition("/")[0]
+            return named if named != OURS and named in SERVICE_OF.values() else None
     return SERVICE_OF.get(parts[3])
 
 

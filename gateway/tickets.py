@@ -5,6 +5,7 @@ Redis keeps digests only, so that reading it opens nothing.
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -18,18 +19,34 @@ SECRET_CHARACTERS = 43
 _SECRET_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Who opened it, and with which login: the app is open no longer than that goes on."""
+
+    account_id: UUID
+    session_id: UUID | None
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.session_id or ''}"
+
+    @classmethod
+    def read(cls, words: str) -> "Opener":
+        account_id, _, session_id = words.partition(" ")
+        return cls(UUID(account_id), UUID(session_id) if session_id else None)
+
+
 class Tickets:
     """All raise Unavailable while Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def issue(self, account_id: UUID, instance_id: UUID) -> str:
+    async def issue(self, opener: Opener, instance_id: UUID) -> str:
         """A ticket for one opening within TICKET_LIVES_S."""
         ticket = secrets.token_urlsafe(_SECRET_BYTES)
         key = _key("ticket", instance_id, ticket)
         try:
-            await self._redis.set(key, str(account_id), ex=TICKET_LIVES_S)
+            await self._redis.set(key, str(opener), ex=TICKET_LIVES_S)
         except (RedisError, OSError) as error:
             raise Unavailable from error
         return ticket
@@ -38,23 +55,23 @@ class Tickets:
         """A new session; None when the ticket was used, is too old, or is for another instance."""
         session = secrets.token_urlsafe(_SECRET_BYTES)
         try:
-            account_id = await self._redis.getdel(_key("ticket", instance_id, ticket))
-            if account_id is None:
+            opener = await self._redis.getdel(_key("ticket", instance_id, ticket))
+            if opener is None:
                 return None
             key = _key("session", instance_id, session)
-            await self._redis.set(key, account_id, ex=SESSION_LIVES_S)
+            await self._redis.set(key, opener, ex=SESSION_LIVES_S)
         except (RedisError, OSError) as error:
             raise Unavailable from error
         return session
 
-    async def account_of(self, session: str, instance_id: UUID) -> UUID | None:
+    async def opener_of(self, session: str, instance_id: UUID) -> Opener | None:
         """Whose session it is; it then lives SESSION_LIVES_S anew."""
         try:
             key = _key("session", instance_id, session)
-            account_id = await self._redis.getex(key, ex=SESSION_LIVES_S)
+            opener = await self._redis.getex(key, ex=SESSION_LIVES_S)
         except (RedisError, OSError) as error:
             raise Unavailable from error
-        return UUID(str(account_id)) if account_id is not None else None
+        return Opener.read(str(opener)) if opener is not None else None
 
 
 def _key(kind: str, instance_id: UUID, secret: str) -> str:

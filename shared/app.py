@@ -27,23 +27,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.bus import Bus, Subscription, open_bus
 from shared.cache import open_redis
 from shared.database import Database
+from shared.dead_letters import DeadLetters
+from shared.event_routes import event_routes
+from shared.events.asyncapi import Heard
+from shared.health import Pulse, ServiceHealth, newest_migration
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
 from shared.migration import upgrade
 from shared.outbox import Relay
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
+from shared.revocation import Revocations, RevocationWatch
 from shared.settings import ServiceSettings
+from shared.telemetry_http import Watched
 from shared.text import Language, preferred_language
 from shared.tokens import JwksKeySource, KeySource, Verifier
-from shared.worker import Worker
+from shared.worker import Worker, stop
 
 log = structlog.get_logger(__name__)
+
+BUS_ANSWERS_WITHIN_S = 2.0
 
 
 @dataclass(slots=True)
 class Runtime:
-    """What a running service has at hand; `app.state.runtime`."""
+    """What a running service has at hand; `app.state.runtime`. `setup` gives the pulse the figures
+    of its own."""
 
     name: str
     database: Database
@@ -51,7 +60,9 @@ class Runtime:
     redis: Redis
     auth: httpx.AsyncClient
     service_token: ServiceToken
+    pulse: Pulse
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    subscriptions: list[Subscription] = field(default_factory=list)
 
     def client(self, url: str) -> httpx.AsyncClient:
         """A client of another service, closed with this one."""
@@ -71,26 +82,35 @@ def create_service_app(
     routers: Sequence[APIRouter],
     setup: Setup,
     key_source: KeySource | None = None,
+    revocations: Revocations | None = None,
 ) -> FastAPI:
     """setup: builds clients and use-case dependencies on `app.state`, names consumers and workers.
     key_source: where token keys come from; auth's key set unless given (auth gives its own).
+    revocations: kept by the giver (auth alone); followed in Redis and at auth unless given.
     Raises RouteWithoutPolicy.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            runtime = _open_runtime(name, settings, stack)
+            runtime = _open_runtime(name, settings, migrations, stack)
             app.state.runtime = runtime
-            app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth))
+            ended = Revocations() if revocations is None else revocations
+            app.state.verifier = Verifier(key_source or JwksKeySource(runtime.auth), ended)
             await upgrade(runtime.database, migrations)
             subscriptions, workers = await setup(app, runtime)
+            runtime.subscriptions.extend(subscriptions)
+            app.state.dead_letters = DeadLetters(name, runtime.database, subscriptions)
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
-            relay = Relay(runtime.database, runtime.bus)
-            for loop in (relay.run, *(worker.run for worker in workers)):
-                stack.push_async_callback(_stop, asyncio.create_task(loop()))
+            runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
+            relay = Relay(runtime.database, runtime.bus, name)
+            loops = [relay.run(), *(worker.run(runtime.database) for worker in workers)]
+            if revocations is None:
+                loops.append(_watch_of(ended, runtime).run())
+            for loop in loops:
+                stack.push_async_callback(stop, asyncio.create_task(loop))
             yield
 
     app = FastAPI(
@@ -104,34 +124,39 @@ def create_service_app(
     )
     install_problem_handlers(app)
     app.include_router(_own_router())
+    app.include_router(event_routes(name))
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestContext, service=name)
+    app.add_middleware(Watched, service=name)
     check_policies(app)
     return app
 
 
-def _open_runtime(name: str, settings: ServiceSettings, stack: AsyncExitStack) -> Runtime:
+def _open_runtime(
+    name: str, settings: ServiceSettings, migrations: Path, stack: AsyncExitStack
+) -> Runtime:
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     stack.push_async_callback(database.close)
     redis = open_redis(settings.redis_url)
     stack.push_async_callback(redis.aclose)
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
+    bus = open_bus(settings.bus_url)
     return Runtime(
         name=name,
         database=database,
-        bus=open_bus(settings.bus_url),
+        bus=bus,
         redis=redis,
         auth=auth,
         service_token=FetchedServiceToken(auth, name, settings.service_secret),
+        pulse=Pulse(name, database, bus, redis, newest_migration(migrations)),
         stack=stack,
     )
 
 
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def _watch_of(ended: Revocations, runtime: Runtime) -> RevocationWatch:
+    return RevocationWatch(ended, runtime.redis, runtime.auth, runtime.service_token)
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -170,11 +195,24 @@ def _own_router() -> APIRouter:
                 await session.execute(text("SELECT 1"))
         except (OperationalError, OSError):
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
+        # Word for whoever watches: requests are still served, and events wait in the outbox.
+        if not await runtime.bus.alive(BUS_ANSWERS_WITHIN_S):
+            return JSONResponse({"status": "waiting", "for": "bus"}, 503)
         return JSONResponse({"status": "ready"})
+
+    @router.get("/internal/health", **policy(Policy.SERVICE))
+    async def health(request: Request) -> ServiceHealth:
+        runtime: Runtime = request.app.state.runtime
+        return await runtime.pulse.take()
 
     @router.get("/problems.json", **policy(Policy.PUBLIC))
     async def problems() -> list[ProblemKind]:
         return problem_kinds()
+
+    @router.get("/subscriptions.json", **policy(Policy.PUBLIC))
+    async def subscriptions(request: Request) -> list[Heard]:
+        runtime: Runtime = request.app.state.runtime
+        return [Heard(queue=s.queue, patterns=list(s.patterns)) for s in runtime.subscriptions]
 
     @router.get("/metrics", **policy(Policy.PUBLIC))
     async def metrics() -> Response:

@@ -5,10 +5,13 @@ when it raises. Nobody else commits. After a commit that wrote events the relay 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Self
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import MetaData, event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -19,6 +22,9 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+# A copy that stands still inside a transaction holds everybody's rows for no longer.
+STANDSTILL = "20s"
 
 AFTER_COMMIT = "after_commit"
 OUTBOX_WRITTEN = "outbox_written"
@@ -33,28 +39,51 @@ class Database:
     """A service's own database.
 
     outbox_written: set after a commit that wrote events; the relay waits for it.
+    most_connections: what its pool may open.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.most_connections = 2 * pool_size
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"server_settings": {"timezone": "UTC"}},
+            connect_args={
+                "server_settings": {
+                    "timezone": "UTC",
+                    "idle_in_transaction_session_timeout": STANDSTILL,
+                }
+            },
         )
         self.outbox_written = asyncio.Event()
         self._sessions = async_sessionmaker(
             self.engine, expire_on_commit=False, info={OUTBOX_WRITTEN: self.outbox_written}
         )
+        self._opening: Callable[[AsyncSession], Awaitable[None]] | None = None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         async with self._sessions() as session, session.begin():
+            if self._opening is not None:
+                await self._opening(session)
             yield session
+
+    def opening_with(self, opening: Callable[[AsyncSession], Awaitable[None]]) -> Self:
+        """The same database, each of whose transactions begins with this and fails with it."""
+        view = copy.copy(self)
+        view._opening = opening
+        return view
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def database_now(session: AsyncSession) -> datetime:
+    """One clock for all copies of a service: what one writes and another compares must not depend
+    on whose clock it was. The time of the statement: one that waited for a lock is late."""
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
 
 
 def call_after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:

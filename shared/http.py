@@ -7,6 +7,7 @@ import httpx
 import structlog
 from pydantic import SecretStr
 
+from shared import telemetry
 from shared.errors import DomainError, Unavailable
 from shared.text import Text
 
@@ -56,6 +57,8 @@ async def call(
     for key, header in (("request_id", "x-request-id"), ("language", "accept-language")):
         if context.get(key):
             headers[header] = str(context[key])
+    if (mark := telemetry.traceparent()) is not None:
+        headers[telemetry.HEADER] = mark
     try:
         response = await http.request(method, path, json=json, params=params, headers=headers)
     except httpx.HTTPError as error:

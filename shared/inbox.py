@@ -6,35 +6,56 @@ own database, where an operator lists, inspects and replays it; its neighbours g
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, Uuid, column, func, table
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    column,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.bus.protocol import Subscription, matches
+from shared.bus.protocol import Handler, Subscription, matches
 from shared.database import Database
 from shared.events.envelope import Envelope, Payload
+from shared.metrics import INBOX_EVENTS, INBOX_SECONDS
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
+ERROR_CHARACTERS = 2000
 
 P = TypeVar("P", bound=Payload)
 Effect = Callable[[AsyncSession, P, Envelope], Awaitable[None]]
 
-_inbox = table("inbox", column("consumer", Text()), column("event_id", Uuid()))
-_dead_letters = table(
+INBOX = table(
+    "inbox",
+    column("consumer", Text()),
+    column("event_id", Uuid()),
+    column("received_at", DateTime(timezone=True)),
+)
+DEAD_LETTERS = table(
     "dead_letters",
     column("consumer", Text()),
     column("event_id", Uuid()),
     column("type", Text()),
     column("envelope", JSONB()),
     column("error", Text()),
+    column("attempts", Integer()),
     column("parked_at", DateTime(timezone=True)),
 )
 
@@ -56,23 +77,45 @@ def define_inbox(metadata: MetaData) -> None:
         Column("type", Text(), nullable=False),
         Column("envelope", JSONB(), nullable=False),
         Column("error", Text(), nullable=False),
+        Column("attempts", Integer(), nullable=False, server_default="1"),
         Column("parked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     )
 
 
+class UnknownVersion(Exception):
+    """Told in a shape that nobody here can read: parked until a reader of it is installed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One kind of event and what it does here; made by `on` or `on_any`."""
+    """One kind of event and what it does here; made by `on` or `on_any`.
+    version: of the payload that it reads; None: whatever it is."""
 
     pattern: str
     apply: Callable[[AsyncSession, Envelope], Awaitable[None]]
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A bus handler whose effects can be had again: what `consume` hands to the bus.
+
+    effect: what an event does, with its inbox row, in the caller's transaction; False when it
+    was done before. Raises whatever the effect raises.
+    """
+
+    handle: Handler
+    effect: Callable[[AsyncSession, Envelope], Awaitable[bool]]
+
+    async def __call__(self, event: Envelope) -> None:
+        await self.handle(event)
 
 
 def on(payload: type[P], effect: Effect[P]) -> Listener:
     async def apply(session: AsyncSession, event: Envelope) -> None:
         await effect(session, payload.model_validate(event.data), event)
 
-    return Listener(payload.type, apply)
+    return Listener(payload.type, apply, payload.version)
 
 
 def on_any(pattern: str, effect: Callable[[AsyncSession, Envelope], Awaitable[None]]) -> Listener:
@@ -83,41 +126,77 @@ def on_any(pattern: str, effect: Callable[[AsyncSession, Envelope], Awaitable[No
 def consume(database: Database, queue: str, *listeners: Listener) -> Subscription:
     """queue: `<service>.<what it keeps>`, the name under which effects are remembered."""
 
+    service = queue.partition(".")[0]
+
+    async def effect(session: AsyncSession, event: Envelope) -> bool:
+        row = insert(INBOX).values(consumer=queue, event_id=event.id)
+        known = await session.execute(row.on_conflict_do_nothing().returning(INBOX.c.event_id))
+        if known.first() is None:
+            return False
+        for listener in _readers(listeners, event):
+            await listener.apply(session, event)
+        return True
+
     async def apply(event: Envelope) -> None:
         async with database.transaction() as session:
-            row = insert(_inbox).values(consumer=queue, event_id=event.id)
-            known = await session.execute(row.on_conflict_do_nothing().returning(_inbox.c.event_id))
-            if known.first() is None:
-                return
-            for listener in listeners:
-                if matches(listener.pattern, event.type):
-                    await listener.apply(session, event)
+            await effect(session, event)
 
     async def handle(event: Envelope) -> None:
+        name = f"{queue} takes {event.type}"
+        with INBOX_SECONDS.labels(queue).time(), continued(service, name, event.traceparent):
+            await try_out(event)
+
+    async def try_out(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                return await apply(event)
+                await apply(event)
+                INBOX_EVENTS.labels(queue, "handled").inc()
+                return None
             except (OperationalError, OSError):
                 # The database is away: the bus keeps the event and brings it again.
                 raise
             except Exception as error:
+                INBOX_EVENTS.labels(queue, "failed").inc()
                 log.warning("event_failed", queue=queue, event_type=event.type, error=repr(error))
                 if delay_s is None:
                     await _park(database, queue, event, error)
                     return None
                 await asyncio.sleep(delay_s)
 
-    return Subscription(queue, tuple(listener.pattern for listener in listeners), handle)
+    patterns = dict.fromkeys(listener.pattern for listener in listeners)
+    return Subscription(queue, tuple(patterns), Consumer(handle, effect))
+
+
+def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:
+    """Raises UnknownVersion when the type is known here, but not in this shape."""
+    asked = [listener for listener in listeners if matches(listener.pattern, event.type)]
+    readers = [each for each in asked if each.version in (None, event.dataversion)]
+    if asked and not readers:
+        raise UnknownVersion(f"{event.type} version {event.dataversion}")
+    return readers
 
 
 async def _park(database: Database, queue: str, event: Envelope, error: Exception) -> None:
     async with database.transaction() as session:
-        row = insert(_dead_letters).values(
+        row = insert(DEAD_LETTERS).values(
             consumer=queue,
             event_id=event.id,
             type=event.type,
             envelope=event.model_dump(mode="json"),
-            error=repr(error),
+            error=describe(error),
+            attempts=len(RETRY_DELAYS_S) + 1,
         )
         await session.execute(row.on_conflict_do_nothing())
+    INBOX_EVENTS.labels(queue, "parked").inc()
     log.error("event_parked", queue=queue, event_type=event.type, event_id=str(event.id))
+
+
+async def count_dead_letters(session: AsyncSession) -> int:
+    """Above zero it wants a person."""
+    return (await session.execute(select(func.count()).select_from(DEAD_LETTERS))).scalar_one()
+
+
+def describe(error: Exception) -> str:
+    """What an operator reads of it, as the database takes it: valid Unicode without NUL."""
+    words = repr(error)[:ERROR_CHARACTERS].replace("\x00", "")
+    return words.encode(errors="replace").decode()

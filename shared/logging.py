@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+from shared.telemetry import add_trace_id
+
 
 def configure_logging(level: str = "INFO") -> None:
     """Once, by whoever starts the process."""
@@ -16,6 +18,7 @@ def configure_logging(level: str = "INFO") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

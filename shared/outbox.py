@@ -1,12 +1,14 @@
 """Events are written in the transaction that makes them true, and relayed after its commit.
 
 `emit` writes the row; `Relay` claims rows with a lease (`SKIP LOCKED`), publishes them and marks
-them. Events of one subject leave in the order in which they were written; a crash between publish
-and mark sends one twice, which the inbox absorbs.
+them; every copy of a service has one. Events of one subject leave in the order in which they were
+written; a crash between publish and mark, or a claim that ran out, sends one twice, which the inbox
+absorbs.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from uuid import UUID
 
@@ -24,7 +26,6 @@ from sqlalchemy import (
     bindparam,
     column,
     func,
-    select,
     table,
     text,
     update,
@@ -36,6 +37,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.bus.protocol import Bus, Undeliverable
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
+from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,29 @@ _RENEW = text(
     WHERE id = ANY(:ids) AND published_at IS NULL
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+# A subject with an event still in flight waits: its order must hold. Rows that another relay is
+# just claiming, renewing or marking are skipped as locked, and what follows them waits, too.
+_CLAIM = text(
+    """
+    WITH picked AS MATERIALIZED (
+        SELECT id, subject, position FROM outbox AS o
+        WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+          AND NOT EXISTS (
+            SELECT 1 FROM outbox AS earlier
+            WHERE earlier.subject = o.subject AND earlier.published_at IS NULL
+              AND earlier.position < o.position AND earlier.claimed_until >= now())
+        ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
+    UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
+    FROM picked
+    WHERE outbox.id = picked.id AND NOT EXISTS (
+        SELECT 1 FROM outbox AS earlier
+        WHERE earlier.subject = picked.subject AND earlier.published_at IS NULL
+          AND earlier.position < picked.position
+          AND earlier.id NOT IN (SELECT id FROM picked))
+    RETURNING outbox.position, outbox.envelope
+    """
+)
 
 
 def define_outbox(metadata: MetaData) -> Table:
@@ -100,11 +126,13 @@ async def emit(
 class Relay:
     """Carries one service's outbox to the bus. Several copies may run side by side."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, service: str = "") -> None:
         self._database = database
+        self._service = service
         self._bus = bus
         self._awake = database.outbox_written
-        self._claimed: set[UUID] = set()
+        # Until when by our own clock, which goes on while we stand still.
+        self._claimed: dict[UUID, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -138,56 +166,55 @@ class Relay:
     async def _renew_claims(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            if not self._claimed:
+            asked_at = time.monotonic()
+            # One that ran out may be another relay's by now.
+            held = [id_ for id_, until in self._claimed.items() if until > asked_at]
+            if not held:
                 continue
             try:
                 async with self._database.transaction() as session:
-                    await session.execute(_RENEW, {"ids": list(self._claimed), "lease": LEASE_S})
+                    await session.execute(_RENEW, {"ids": held, "lease": LEASE_S})
             except (OperationalError, OSError) as error:
                 log.warning("outbox_unreachable", error=repr(error))
+            else:
+                self._claimed |= {id_: asked_at + LEASE_S for id_ in held if id_ in self._claimed}
 
     async def _claim(self) -> list[Envelope]:
-        # A subject with an event still in flight waits: its order must hold.
-        statement = text(
-            """
-            UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
-            WHERE id IN (
-                SELECT id FROM outbox AS o
-                WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
-                  AND NOT EXISTS (
-                    SELECT 1 FROM outbox AS earlier
-                    WHERE earlier.subject = o.subject AND earlier.published_at IS NULL
-                      AND earlier.position < o.position AND earlier.claimed_until >= now())
-                ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
-            RETURNING position, envelope
-            """
-        )
+        asked_at = time.monotonic()
         async with self._database.transaction() as session:
-            rows = (await session.execute(statement, {"lease": LEASE_S, "batch": BATCH})).all()
-        return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
+            rows = (await session.execute(_CLAIM, {"lease": LEASE_S, "batch": BATCH})).all()
+        claimed = [Envelope.model_validate(row.envelope) for row in sorted(rows)]
+        self._claimed |= {event.id: asked_at + LEASE_S for event in claimed}
+        return claimed
 
     async def _publish(self, events: list[Envelope]) -> None:
-        ids = {event.id for event in events}
-        self._claimed |= ids
         try:
             await self._publish_in_order(events)
         except (OperationalError, OSError) as error:
             # Told perhaps, but not marked: it is told again when the claim has run out.
             log.warning("outbox_unreachable", error=repr(error))
         finally:
-            self._claimed -= ids
+            for event in events:
+                self._claimed.pop(event.id, None)
 
     async def _publish_in_order(self, events: list[Envelope]) -> None:
         for event in events:
             while True:
+                if time.monotonic() >= self._claimed[event.id]:
+                    # We stood still: another relay goes on with this subject.
+                    log.warning("outbox_claim_ran_out", event_type=event.type)
+                    return
                 try:
-                    await self._bus.publish(event)
+                    with continued(self._service, f"tell {event.type}", event.traceparent):
+                        await self._bus.publish(event)
                     break
                 except Undeliverable as undeliverable:
+                    OUTBOX_FAILURES.labels(self._service).inc()
                     log.warning(
                         "event_undeliverable", event_type=event.type, reason=str(undeliverable)
                     )
                     await asyncio.sleep(RETRY_S)
+            OUTBOX_PUBLISHED.labels(self._service).inc()
             async with self._database.transaction() as session:
                 await session.execute(
                     update(_outbox).where(_outbox.c.id == event.id).values(published_at=func.now())
@@ -204,8 +231,20 @@ def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:
 
 async def count_waiting(session: AsyncSession) -> int:
     """Events that are true but not yet told; a number that keeps rising is an alarm."""
-    statement = select(func.count()).select_from(_outbox).where(_outbox.c.published_at.is_(None))
-    return (await session.execute(statement)).scalar_one()
+    return (await waiting(session))[0]
+
+
+async def waiting(session: AsyncSession) -> tuple[int, float]:
+    """How many events are not yet told, and how old the oldest is, in seconds."""
+    statement = text(
+        """
+        SELECT count(*), coalesce(extract(epoch FROM
+            now() - min(CAST(envelope ->> 'time' AS timestamptz))), 0)
+        FROM outbox WHERE published_at IS NULL
+        """
+    )
+    count, oldest_s = (await session.execute(statement)).one()
+    return int(count), max(0.0, float(oldest_s))
 
 
 async def forget_published(session: AsyncSession) -> None:

@@ -6,6 +6,7 @@ ignores every key hint inside a token.
 
 import asyncio
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -22,6 +23,8 @@ ISSUER = "chusuan"
 AUDIENCE = "chusuan-api"
 ALGORITHM = "EdDSA"
 LEEWAY_S = 5
+# No access token may live longer; for so long the end of its session is remembered.
+MOST_TOKEN_LIVES_S = 3600
 KEYS_MAX_AGE_S = 300.0
 KEYS_REFETCH_AFTER_S = 5.0
 CACHE_SIZE = 4096
@@ -97,8 +100,10 @@ class JwksKeySource:
 
 
 class Verifier:
-    def __init__(self, source: KeySource) -> None:
+    def __init__(self, source: KeySource, ended: Container[UUID] = frozenset()) -> None:
+        """ended: sessions whose tokens are good no more, although their time is not over."""
         self._source = source
+        self._ended = ended
         self._keys: dict[str, Ed25519PublicKey] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
@@ -108,7 +113,14 @@ class Verifier:
         """Raises Unauthenticated, or Unavailable when no key is known and auth is away."""
         known = self._verified.get(token)
         if known is not None and known[0] > time.time():
-            return known[1]
+            principal = known[1]
+        else:
+            principal = await self._check(token)
+        if principal.session_id is not None and principal.session_id in self._ended:
+            raise Unauthenticated
+        return principal
+
+    async def _check(self, token: str) -> Principal:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:

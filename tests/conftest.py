@@ -1,4 +1,5 @@
-"""Real parts for tests: one PostgreSQL for the run, a database of its own per service and test."""
+"""Real parts for tests: one PostgreSQL for the run, a database of its own per service and test;
+one RabbitMQ for the run, where it is installed, a virtual host of its own per test."""
 
 import shutil
 import tempfile
@@ -11,6 +12,17 @@ from asyncpg import connect
 from cli.up.docker import engine_answers
 from cli.up.postgres import Postgres
 from shared.ids import new_id
+from tests.broker import Broker, installed
+from tests.redis_server import PROGRAM, RedisServer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--topology",
+        choices=("embedded", "split"),
+        default="embedded",
+        help="which shape of the platform tests/e2e and tests/fault run against",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,3 +67,36 @@ async def new_database(postgres: Postgres) -> AsyncIterator[Callable[[], Awaitab
 @pytest.fixture
 async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
     return await new_database()
+
+
+@pytest.fixture(scope="session")
+async def broker() -> AsyncIterator[Broker]:
+    if not installed():
+        pytest.skip("rabbitmq-server is not installed: `make test` as root installs it")
+    broker = Broker()
+    try:
+        await broker.start()
+        yield broker
+    finally:
+        await broker.close()
+
+
+@pytest.fixture
+async def broker_url(broker: Broker) -> AsyncIterator[str]:
+    """The platform's login in an empty virtual host."""
+    url = await broker.new_vhost()
+    yield url
+    await broker.drop_vhost(url)
+
+
+@pytest.fixture
+async def redis_server() -> AsyncIterator[RedisServer]:
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed: `apt-get install redis-server`")
+    # A socket's path is short, and pytest's folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="chusuan-redis-"))
+    server = RedisServer(folder)
+    await server.start()
+    yield server
+    await server.kill()
+    shutil.rmtree(folder)

@@ -29,6 +29,7 @@ class TestIdentity:
         role: Role = Role.user,
         status: AccountStatus = AccountStatus.active,
         lives_s: int = 900,
+        session_id: UUID | None = None,
     ) -> str:
         now = int(time.time())
         claims = {
@@ -44,6 +45,8 @@ class TestIdentity:
             "role": role.value,
             "status": status.value,
         }
+        if session_id is not None:
+            claims["sid"] = str(session_id)
         return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": "test"})
 
     def headers(self, account_id: UUID | None = None, **kwargs: object) -> dict[str, str]:

@@ -20,6 +20,7 @@ from cli.up.platform import StartFailed, running
 from cli.up.postgres import PostgresFailed
 from cli.up.wiring import PlatformOptions
 from shared.logging import configure_logging
+from shared.telemetry import start_tracing
 
 console = Console(highlight=False)
 
@@ -35,6 +36,7 @@ def up(options: PlatformOptions, *, install: bool) -> None:
     # Facts go to a file; the terminal stays with the person.
     sys.stderr = log
     configure_logging()
+    start_tracing()
     with _alone(place), _refusals():
         missing = ensure_docker(install=install, log=place.root / "dockerd.log", say=_say)
         uvloop.run(_run(options, missing))

@@ -66,6 +66,21 @@ class Postgres:
             return str(self._folder)
         return PRIVATE_VIEW
 
+    @property
+    def pid(self) -> int:
+        """Raises LookupError while it does not run."""
+        if self._process is None:
+            raise LookupError("PostgreSQL does not run")
+        return self._process.pid
+
+    @property
+    def socket_folder(self) -> Path:
+        return self._folder / "run"
+
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's own, as `pg_dump`, from the copy inside the folder."""
+        return self._folder / "programs" / WHEEL / "pginstall" / "bin" / name
+
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://postgres@/{database}?host={self._folder}/run"
 

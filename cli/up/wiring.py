@@ -36,7 +36,8 @@ class PlatformOptions:
     """address: where users reach the gateway, SFTP and their instances. port_first, port_last:
     what instances may publish. nodes_file: simulated hosts where the machine has no GPU.
     recipes: of the system images, a folder each. apps_url: where browsers reach the apps of
-    instances, on a domain of their own; empty: at the gateway itself."""
+    instances, on a domain of their own; empty: at the gateway itself.
+    metrics_address: HOST:PORT where Prometheus reads all of it; empty: nowhere."""
 
     home: Home
     address: str = "127.0.0.1"
@@ -47,6 +48,7 @@ class PlatformOptions:
     nodes_file: Path = DEPLOY / "nodes.toml"
     recipes: Path = DEPLOY / "images"
     apps_url: str = ""
+    metrics_address: str = ""
 
 
 class Wiring:
@@ -74,6 +76,7 @@ class Wiring:
                 redis_url=REDIS,
                 service_secret=self._secret("gateway"),
                 apps_url=self._options.apps_url,
+                metrics_address=self._options.metrics_address,
             )
         )
 

@@ -12,8 +12,9 @@ from services.auth.domain.session import EndReason
 from services.auth.errors import EmailTaken, OwnAccount, UsernameTaken
 from services.auth.models import Account
 from services.auth.passwords import Passwords
+from services.auth.revoking import Revoking
 from shared.clock import utc_now
-from shared.database import Database
+from shared.database import Database, database_now
 from shared.events.auth import (
     AccountApproved,
     AccountDisabled,
@@ -67,7 +68,13 @@ async def _add(session: AsyncSession, account: Account) -> None:
 
 
 async def move_account(
-    session: AsyncSession, account_id: UUID, move: Move, *, reason: str, actor: UUID
+    session: AsyncSession,
+    revoking: Revoking,
+    account_id: UUID,
+    move: Move,
+    *,
+    reason: str,
+    actor: UUID,
 ) -> Account:
     """What an operator decides. Raises NotFound, IllegalTransition, OwnAccount."""
     if move is Move.disable and account_id == actor:
@@ -78,7 +85,10 @@ async def move_account(
     account.status_reason = reason
     account.version += 1
     if move is Move.disable:
-        await repository.end_sessions(session, account.id, EndReason.account_disabled, utc_now())
+        now = await database_now(session)
+        reason_ended = EndReason.account_disabled
+        ended = await repository.end_sessions(session, account.id, reason_ended, now)
+        revoking.ended(session, ended, now)
     fact = _fact(account, move, reason)
     await emit(session, fact, subject=account.id, sequence=account.version, actor=actor)
     log.info("account_moved", account_id=str(account.id), before=before.value, after=account.status)

@@ -21,9 +21,9 @@ from services.auth.errors import (
 )
 from services.auth.models import Account
 from services.auth.passwords import Passwords
+from services.auth.revoking import Revoking
 from services.auth.throttle import Limit, Throttle
-from shared.clock import utc_now
-from shared.database import Database
+from shared.database import Database, database_now
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +36,14 @@ class LoginLimits:
 
 class Authenticator:
     def __init__(
-        self, database: Database, passwords: Passwords, throttle: Throttle, limits: LoginLimits
+        self,
+        database: Database,
+        passwords: Passwords,
+        throttle: Throttle,
+        limits: LoginLimits,
+        revoking: Revoking,
     ) -> None:
+        self._revoking = revoking
         self._database = database
         self._passwords = passwords
         self._throttle = throttle
@@ -78,16 +84,17 @@ class Authenticator:
         hashed = await self._passwords.hash(new)
         async with self._database.transaction() as session:
             fresh = await repository.get_account(session, account_id, lock=True)
-            now = utc_now()
+            now = await database_now(session)
             own = session_id and await repository.find_live_session(
                 session, session_id, account_id, now
             )
             if not own or fresh.password_hash != account.password_hash:
                 raise SessionOver
             fresh.password_hash = hashed
-            await repository.end_sessions(
+            ended = await repository.end_sessions(
                 session, account_id, EndReason.password_changed, now, except_id=session_id
             )
+            self._revoking.ended(session, ended, now)
             await record_own(session, "auth.password.changed", account_id, actor=account_id)
 
 

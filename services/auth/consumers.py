@@ -13,4 +13,8 @@ def audit_subscription(database: Database) -> Subscription:
         on_any("auth.#", record_fact),
         on_any("scheduler.instance.*", record_fact),
         on_any("market.*.*", record_fact),
+        # Where no pattern above takes them already: each fact is kept once.
+        on_any("scheduler.dead_letter.*", record_fact),
+        on_any("storage.dead_letter.*", record_fact),
+        on_any("registry.dead_letter.*", record_fact),
     )

@@ -1,5 +1,6 @@
 """What routes are given."""
 
+import asyncio
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated
@@ -9,8 +10,10 @@ from fastapi import Depends, FastAPI, Request
 from services.auth.authentication import Authenticator
 from services.auth.login import require_live
 from services.auth.passwords import Passwords
+from services.auth.revoking import Revoking
 from services.auth.settings import AuthSettings
 from services.auth.signing import SigningKey
+from services.auth.tailing import Tails
 from services.auth.throttle import Limit, Throttle
 from shared.app import Session
 from shared.database import Database
@@ -20,7 +23,8 @@ from shared.tokens import Principal
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What this auth is made of; `app.state.parts`."""
+    """What this auth is made of; `app.state.parts`. settle_subscribers: set when the broker has
+    something to learn."""
 
     settings: AuthSettings
     database: Database
@@ -28,7 +32,10 @@ class Parts:
     passwords: Passwords
     throttle: Throttle
     authenticator: Authenticator
+    revoking: Revoking
     registrations: Limit
+    tails: Tails
+    settle_subscribers: asyncio.Event
 
 
 def put_parts(app: FastAPI, parts: Parts) -> None:

@@ -2,11 +2,11 @@
 
 DomainError
 ├── Conflict         UsernameTaken, EmailTaken, SshKeyTaken, TooManySshKeys,
-│                    IllegalTransition, OwnAccount
+│                    IllegalTransition, OwnAccount, SubscriberTaken, NeedsSplitShape
 ├── Unauthenticated  WrongCredentials, SessionOver
 ├── Forbidden        AccountDisabledNow
-├── Invalid          WrongPassword, PasswordUnchanged, BadSshKey
-├── Unavailable      Busy
+├── Invalid          WrongPassword, PasswordUnchanged, BadSshKey, NoSuchFact
+├── Unavailable      Busy, TooManyTails
 └── TooManyAttempts  429
 """
 
@@ -109,3 +109,40 @@ class TooManyAttempts(DomainError):
     status = 429
     title = Text("尝试次数过多", "Too many attempts")
     detail = Text("请在 {retry_after_s} 秒后重试。", "Try again in {retry_after_s} seconds.")
+
+
+class SubscriberTaken(Conflict):
+    code = "subscriber_taken"
+    title = Text("名称已被使用", "The name is taken")
+    detail = Text(
+        "已有名为 {name} 的外部程序。请换一个名称，或先删除它。",
+        "There is an outside program called {name}. Choose another name, or remove it first.",
+    )
+
+
+class NeedsSplitShape(Conflict):
+    code = "needs_split_shape"
+    title = Text("此部署没有消息服务器", "This deployment has no message broker")
+    detail = Text(
+        "外部程序需要 RabbitMQ。请改用分布式部署，或为 auth 设置 broker_admin_url。",
+        "Outside programs need RabbitMQ. Use the split deployment, or set auth's broker_admin_url.",
+    )
+
+
+class NoSuchFact(Invalid):
+    code = "no_such_fact"
+    title = Text("没有符合的事件", "No event fits")
+    detail = Text(
+        "没有事件符合 {pattern}；/api/asyncapi.json 列出所有事件。"
+        "发给代理的命令和代理的报告不对外开放。",
+        "No fact fits {pattern}; /api/asyncapi.json lists them all. "
+        "Orders to agents and their reports are not told.",
+    )
+
+
+class TooManyTails(Unavailable):
+    code = "too_many_tails"
+    title = Text("同时查看事件的人过多", "Too many people watch events")
+    detail = Text(
+        "最多 {limit} 个同时查看，请先关闭一个。", "At most {limit} at a time. Close one first."
+    )

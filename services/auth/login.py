@@ -23,9 +23,10 @@ from services.auth.domain.session import (
 )
 from services.auth.errors import SessionOver, WrongCredentials
 from services.auth.models import Account, LoginSession, RefreshToken
+from services.auth.revoking import Revoking
 from services.auth.signing import SigningKey
 from shared.clock import utc_now
-from shared.database import Database
+from shared.database import Database, database_now
 from shared.errors import NotFound
 from shared.tokens import AccountStatus, Principal, Role
 
@@ -57,7 +58,7 @@ async def open_session(
     if account.password_hash != proven.password_hash:
         raise WrongCredentials
     refuse_disabled(account)
-    now = await repository.database_now(session)
+    now = await database_now(session)
     token = secrets.token_hex(32)
     session.add(
         LoginSession(
@@ -78,24 +79,28 @@ async def open_session(
     return _grant(key, account, session_id, token)
 
 
-async def refresh_session(database: Database, key: SigningKey, token: str) -> Granted:
+async def refresh_session(
+    database: Database, key: SigningKey, revoking: Revoking, token: str
+) -> Granted:
     """The session goes on with this token's one successor. Raises SessionOver.
 
     Its own transaction: a refusal of a stolen token must not roll back what it ended.
     """
     async with database.transaction() as session:
-        granted = await _refresh(session, key, token)
+        granted = await _refresh(session, key, revoking, token)
     if granted is None:
         raise SessionOver
     return granted
 
 
-async def _refresh(session: AsyncSession, key: SigningKey, token: str) -> Granted | None:
+async def _refresh(
+    session: AsyncSession, key: SigningKey, revoking: Revoking, token: str
+) -> Granted | None:
     found = await repository.lock_refresh_token(session, fingerprint_of(token))
     if found is None:
         return None
     row, login = found
-    now = await repository.database_now(session)
+    now = await database_now(session)
     account = await repository.get_account(session, login.account_id)
     if not may_log_in(account.state):
         return None
@@ -105,6 +110,7 @@ async def _refresh(session: AsyncSession, key: SigningKey, token: str) -> Grante
             return None
         case Verdict.reused:
             login.end(EndReason.token_reused, now)
+            revoking.ended(session, [login.id], now)
             await record_own(session, "auth.session.token_reused", login.id, actor=account.id)
             log.warning("refresh_token_reused", session_id=str(login.id))
             return None
@@ -132,13 +138,16 @@ def _grant(key: SigningKey, account: Account, session_id: UUID, refresh_token: s
     return Granted(access, refresh_token, key.token_lives_s, account)
 
 
-async def end_session(session: AsyncSession, account_id: UUID, session_id: UUID) -> None:
+async def end_session(
+    session: AsyncSession, revoking: Revoking, account_id: UUID, session_id: UUID
+) -> None:
     """Raises NotFound for one that is over or another's."""
-    now = utc_now()
+    now = await database_now(session)
     login = await repository.find_live_session(session, session_id, account_id, now, lock=True)
     if login is None:
         raise NotFound
     login.end(EndReason.logout, now)
+    revoking.ended(session, [login.id], now)
 
 
 async def require_live(session: AsyncSession, caller: Principal) -> None:

@@ -4,12 +4,22 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from services.auth.domain.account import AccountState
 from services.auth.domain.session import EndReason
+from services.auth.domain.subscriber import SubscriberState
 from shared.database import new_metadata
 from shared.platform_tables import define_platform_tables
 from shared.tokens import Role
@@ -17,7 +27,11 @@ from shared.tokens import Role
 
 class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
     metadata = new_metadata()
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB}  # noqa: RUF012 - SQLAlchemy reads it
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text()),
+    }
 
 
 define_platform_tables(Base.metadata)
@@ -58,7 +72,11 @@ class LoginSession(Base, kw_only=True):
     """One login: the family of refresh tokens that follow one another."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "account_id"), Index(None, "expires_at"))
+    __table_args__ = (
+        Index(None, "account_id"),
+        Index(None, "expires_at"),
+        Index("ix_sessions_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
@@ -116,3 +134,30 @@ class AuditEntry(Base, kw_only=True):
     subject: Mapped[str]
     actor_id: Mapped[UUID | None]
     data: Mapped[dict[str, Any]]
+
+
+class OutsideSubscriber(Base, kw_only=True):
+    """A program that hears facts. confirmed_at: when the broker last took it as the state says;
+    trouble: why it last did not. claimed_until: somebody is telling the broker."""
+
+    __tablename__ = "outside_subscribers"
+    __table_args__ = (
+        CheckConstraint("state IN ('wanted', 'standing', 'dismissed', 'gone')", name="state"),
+        Index(
+            "uq_outside_subscribers_name", "name", unique=True,
+            postgresql_where=text("state <> 'gone'"),
+        ),
+    )  # fmt: skip
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    patterns: Mapped[list[str]]
+    state: Mapped[str] = mapped_column(default=SubscriberState.wanted.value)
+    trouble: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None] = mapped_column(default=None)
+    claimed_until: Mapped[datetime | None] = mapped_column(default=None)
+
+    @property
+    def status(self) -> SubscriberState:
+        return SubscriberState(self.state)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth import repository
 from services.auth.domain.account import AccountState
-from services.auth.models import Account, AuditEntry, LoginSession, SshKey
+from services.auth.models import Account, AuditEntry, LoginSession, OutsideSubscriber, SshKey
 from services.auth.ssh_access import authorized_line
 from shared.clock import utc_now
 from shared.errors import NotFound
@@ -66,3 +66,10 @@ async def list_audit(
     return await repository.list_audit(
         session, paging, actor_id=actor_id, type_=type_, subject=subject
     )
+
+
+async def list_subscribers(
+    session: AsyncSession, paging: PageRequest
+) -> tuple[list[OutsideSubscriber], int]:
+    """Those that are not gone, by name."""
+    return await repository.list_subscribers(session, paging)

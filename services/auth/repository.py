@@ -1,16 +1,24 @@
 """Every SQL statement of auth."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, func, or_, select, text, update
+from sqlalchemy import Select, and_, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.domain.account import AccountState
 from services.auth.domain.session import EndReason
-from services.auth.errors import EmailTaken, UsernameTaken
-from services.auth.models import Account, AuditEntry, LoginSession, RefreshToken, SshKey
+from services.auth.domain.subscriber import SubscriberState
+from services.auth.errors import EmailTaken, SubscriberTaken, UsernameTaken
+from services.auth.models import (
+    Account,
+    AuditEntry,
+    LoginSession,
+    OutsideSubscriber,
+    RefreshToken,
+    SshKey,
+)
 from shared.errors import NotFound
 from shared.pagination import PageRequest, fetch_page
 from shared.tokens import Role
@@ -107,7 +115,8 @@ async def end_sessions(
     now: datetime,
     *,
     except_id: UUID | None = None,
-) -> None:
+) -> list[UUID]:
+    """Which they were."""
     statement = (
         update(LoginSession)
         .where(LoginSession.account_id == account_id, LoginSession.ended_at.is_(None))
@@ -115,7 +124,25 @@ async def end_sessions(
     )
     if except_id is not None:
         statement = statement.where(LoginSession.id != except_id)
-    await session.execute(statement)
+    return list((await session.execute(statement.returning(LoginSession.id))).scalars())
+
+
+async def sessions_ended_since(session: AsyncSession, since: float) -> dict[UUID, float]:
+    """When each ended; both in seconds since 1970."""
+    moment = datetime.fromtimestamp(since, UTC)
+    statement = select(LoginSession.id, LoginSession.ended_at).where(
+        LoginSession.ended_at >= moment
+    )
+    found = (await session.execute(statement)).all()
+    return {row.id: row.ended_at.timestamp() for row in found}
+
+
+async def session_ends_at(session: AsyncSession, session_id: UUID) -> datetime | None:
+    """When it is over by itself; None for one that ended or never was."""
+    statement = select(LoginSession.expires_at).where(
+        LoginSession.id == session_id, LoginSession.ended_at.is_(None)
+    )
+    return (await session.execute(statement)).scalar_one_or_none()
 
 
 async def lock_refresh_token(
@@ -175,8 +202,100 @@ async def forget_sessions(session: AsyncSession, before: datetime) -> None:
     await session.execute(delete(LoginSession).where(over))
 
 
-async def database_now(session: AsyncSession) -> datetime:
-    """One clock for all copies of auth: grace and expiry must not depend on whose it is.
-    The time of the statement, not of the transaction: one that waited for a lock is late."""
-    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-    return now
+async def add_subscriber(session: AsyncSession, subscriber: OutsideSubscriber) -> None:
+    """Raises SubscriberTaken; a race between two of one name included."""
+    values = {c.name: getattr(subscriber, c.name) for c in OutsideSubscriber.__table__.columns}
+    row = insert(OutsideSubscriber).values(values).on_conflict_do_nothing()
+    if (await session.execute(row.returning(OutsideSubscriber.id))).first() is None:
+        raise SubscriberTaken(field="name", name=subscriber.name)
+
+
+async def get_subscriber(session: AsyncSession, subscriber_id: UUID) -> OutsideSubscriber:
+    """Raises NotFound, also for one that is gone."""
+    subscriber = await session.get(OutsideSubscriber, subscriber_id)
+    if subscriber is None or subscriber.status is SubscriberState.gone:
+        raise NotFound
+    return subscriber
+
+
+async def list_subscribers(
+    session: AsyncSession, paging: PageRequest
+) -> tuple[list[OutsideSubscriber], int]:
+    statement = select(OutsideSubscriber).where(
+        OutsideSubscriber.state != SubscriberState.gone.value
+    )
+    return await fetch_page(session, statement.order_by(OutsideSubscriber.name), paging)
+
+
+async def move_subscriber(
+    session: AsyncSession, subscriber_id: UUID, before: SubscriberState, after: SubscriberState
+) -> bool:
+    """False: it is not in that state any more. The broker is to hear of it at once."""
+    statement = (
+        update(OutsideSubscriber)
+        .where(OutsideSubscriber.id == subscriber_id, OutsideSubscriber.state == before.value)
+        .values(state=after.value, confirmed_at=None)
+        .returning(OutsideSubscriber.id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def claim_subscribers(
+    session: AsyncSession, *, claim: timedelta, confirm_every: timedelta, most: int
+) -> list[OutsideSubscriber]:
+    """Those that the broker has not confirmed, or not lately; they are the caller's alone for
+    the time of the claim."""
+    now = func.clock_timestamp()
+    due = (
+        select(OutsideSubscriber.id)
+        .where(
+            OutsideSubscriber.state != SubscriberState.gone.value,
+            or_(
+                OutsideSubscriber.confirmed_at.is_(None),
+                OutsideSubscriber.confirmed_at < now - confirm_every,
+            ),
+            or_(OutsideSubscriber.claimed_until.is_(None), OutsideSubscriber.claimed_until < now),
+        )
+        .order_by(OutsideSubscriber.id)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(OutsideSubscriber)
+        .where(OutsideSubscriber.id.in_(due))
+        .values(claimed_until=now + claim)
+        .returning(OutsideSubscriber)
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def confirm_subscriber(
+    session: AsyncSession, subscriber_id: UUID, before: SubscriberState, after: SubscriberState
+) -> None:
+    """The broker took it as `before` said; one whose state is another by now is due again."""
+    await session.execute(
+        update(OutsideSubscriber)
+        .where(OutsideSubscriber.id == subscriber_id)
+        .values(
+            claimed_until=None,
+            state=case(
+                (OutsideSubscriber.state == before.value, after.value),
+                else_=OutsideSubscriber.state,
+            ),
+            confirmed_at=case(
+                (OutsideSubscriber.state == before.value, func.clock_timestamp()), else_=None
+            ),
+            trouble="",
+        )
+    )
+
+
+async def note_subscriber_trouble(
+    session: AsyncSession, subscriber_id: UUID, trouble: str, *, again_in: timedelta
+) -> None:
+    """It stays due; others have their turn before it is tried again."""
+    await session.execute(
+        update(OutsideSubscriber)
+        .where(OutsideSubscriber.id == subscriber_id)
+        .values(trouble=trouble, claimed_until=func.clock_timestamp() + again_in)
+    )

@@ -38,6 +38,7 @@ class SigningKey:
         self.kid = _base64url(hashlib.sha256(members.encode()).digest())
         secret = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         self.refresh_key = hmac.new(secret, b"chusuan refresh tokens", hashlib.sha256).digest()
+        self.outside_key = hmac.new(secret, b"chusuan outside programs", hashlib.sha256).digest()
 
     async def fetch(self) -> dict[str, Ed25519PublicKey]:
         return {self.kid: self._private.public_key()}

@@ -4,7 +4,6 @@ An attempt is counted before it is made, so that many at once cannot slip throug
 it back. With Redis away nothing is counted and people can still log in.
 """
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 
@@ -15,8 +14,6 @@ from redis.exceptions import RedisError
 from services.auth.errors import TooManyAttempts
 
 log = structlog.get_logger(__name__)
-
-REDIS_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Throttle:
         """Raises TooManyAttempts with `retry_after_s`."""
         key = _key(limit, whom)
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S), self._redis.pipeline() as pipeline:
+            async with self._redis.pipeline() as pipeline:
                 pipeline.set(key, 0, ex=limit.window_s, nx=True)
                 pipeline.incr(key)
                 pipeline.ttl(key)
@@ -57,11 +54,10 @@ class Throttle:
     async def _quietly(self, command: str, limit: Limit, whom: str) -> None:
         key = _key(limit, whom)
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S):
-                if command == "delete":
-                    await self._redis.delete(key)
-                elif await self._redis.exists(key):
-                    await self._redis.decr(key)
+            if command == "delete":
+                await self._redis.delete(key)
+            elif await self._redis.exists(key):
+                await self._redis.decr(key)
         except (RedisError, OSError) as error:
             log.warning("throttle_away", limit=limit.name, error=repr(error))
 

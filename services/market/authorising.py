@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.market.booking import hold, lock_wallet
 from services.market.domain.authorisation import AuthorisationState, require_move
 from services.market.domain.metering import ZERO
-from services.market.domain.offer import OfferStatus
 from services.market.domain.pricing import instance_price
 from services.market.domain.wallet import available
 from services.market.errors import (
@@ -65,7 +64,8 @@ async def _promise(
     priced = await hosts.find_priced(session, tools.settings, start.node_id)
     if priced is None:
         raise UnknownHost(field="node_id")
-    if priced.status is OfferStatus.offline:
+    # A draining host takes nothing new, as the scheduler sees to; a restart there is paid.
+    if priced.host.state not in ("online", "draining"):
         raise HostNotOffered(field="node_id")
     price = instance_price(priced.price, start.mode, start.gpu_count)
     spendable = available(wallet.balance, wallet.held)

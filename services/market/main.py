@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from services.market import consumers
 from services.market.api import bills, internal, offers, prices, wallets
+from services.market.measuring import figures
 from services.market.settings import MarketSettings
 from services.market.tools import Tools
 from services.market.workers import workers
@@ -26,6 +27,7 @@ def create_app(settings: MarketSettings, *, key_source: KeySource | None = None)
     ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
         tools = Tools(settings, runtime.database)
         app.state.tools = tools
+        runtime.pulse.figures = figures
         heard = (consumers.offers, consumers.runs, consumers.proofs, consumers.wallets)
         return [subscription(runtime.database) for subscription in heard], workers(tools)
 

@@ -1,14 +1,20 @@
-"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums."""
+"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums.
 
-from functools import partial
+Each in one copy: twice would do no harm, since every item is looked at again under its wallet's
+lock, but cost twice as much.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from services.market.authorising import expire_all
 from services.market.metering import settle_hours
 from services.market.tools import Tools
 from services.market.verifying import verify_ledger
 from services.market.watching import watch_balances
+from shared.database import Database
 from shared.outbox import forget_published
-from shared.worker import Worker
+from shared.worker import LoneWorker, Worker
 
 CLEARING_S = 3600.0
 
@@ -16,17 +22,20 @@ CLEARING_S = 3600.0
 def workers(tools: Tools) -> list[Worker]:
     settings = tools.settings
 
-    async def verify() -> None:
-        await verify_ledger(tools)
+    def alone(act: Callable[[Tools], Awaitable[object]]) -> Callable[[Database], Awaitable[None]]:
+        async def step(database: Database) -> None:
+            await act(replace(tools, database=database))
+
+        return step
 
     async def clear() -> None:
         async with tools.database.transaction() as session:
             await forget_published(session)
 
     return [
-        Worker("market.hours", settings.settle_s, partial(settle_hours, tools)),
-        Worker("market.balances", settings.watch_s, partial(watch_balances, tools)),
-        Worker("market.expiry", settings.expiry_s, partial(expire_all, tools)),
-        Worker("market.ledger", settings.verify_s, verify),
+        LoneWorker("market.hours", settings.settle_s, alone(settle_hours)),
+        LoneWorker("market.balances", settings.watch_s, alone(watch_balances)),
+        LoneWorker("market.expiry", settings.expiry_s, alone(expire_all)),
+        LoneWorker("market.ledger", settings.verify_s, alone(verify_ledger)),
         Worker("market.clearing", CLEARING_S, clear),
     ]

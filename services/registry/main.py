@@ -13,6 +13,7 @@ from services.registry.building import put_recipes
 from services.registry.clients.oci import HttpOci, OciClient
 from services.registry.clients.scheduler import HttpScheduler, SchedulerClient
 from services.registry.logins import Logins
+from services.registry.measuring import figures
 from services.registry.recipes import read_recipes
 from services.registry.settings import RegistrySettings
 from services.registry.tools import Tools
@@ -50,6 +51,7 @@ def create_app(
             oci=store,
         )
         app.state.tools = tools
+        runtime.pulse.figures = figures
         if settings.recipes is not None:
             recipes = await asyncio.to_thread(read_recipes, settings.recipes)
             async with tools.database.transaction() as session:

@@ -165,3 +165,12 @@ def _found(image: Image | None) -> Image:
     if image is None:
         raise NotFound
     return image
+
+
+async def count_by_status(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """By kind and status, those that are not deleted."""
+    statement = (
+        select(Image.kind, Image.status, func.count()).where(_LIVE)
+        .group_by(Image.kind, Image.status)
+    )  # fmt: skip
+    return {(row[0], row[1]): row[2] for row in (await session.execute(statement)).all()}

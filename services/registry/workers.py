@@ -1,5 +1,9 @@
-"""What happens by itself: hosts are told, deadlines pass, old events are cleared."""
+"""What happens by itself: hosts are told, deadlines pass, old events are cleared.
 
+A change is told by the copy that made it; telling all again, and deadlines, are one copy's.
+"""
+
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -8,9 +12,10 @@ from services.registry import purging
 from services.registry.building import fail_overdue, overdue
 from services.registry.tools import Tools
 from services.registry.wanting import tell_wanted
+from shared.database import Database
 from shared.errors import Unavailable
 from shared.outbox import forget_published
-from shared.worker import Worker
+from shared.worker import LoneWorker, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -20,18 +25,21 @@ CLEARING_S = 3600.0
 def workers(tools: Tools) -> list[Worker]:
     settings = tools.settings
 
-    async def sweep() -> None:
-        async with tools.database.transaction() as session:
+    async def tell_again(database: Database) -> None:
+        await tell_wanted(replace(tools, database=database))
+
+    async def sweep(database: Database) -> None:
+        async with database.transaction() as session:
             due = await overdue(session, tools)
         for image_id in due:
             try:
-                async with tools.database.transaction() as session:
+                async with database.transaction() as session:
                     await fail_overdue(session, tools, image_id)
             except Exception:
                 log.exception("sweep_item_failed", image_id=str(image_id))
 
-    async def purge_deleted() -> None:
-        async with tools.database.transaction() as session:
+    async def purge_deleted(database: Database) -> None:
+        async with database.transaction() as session:
             deleted = await purging.due(session, tools)
         for image in deleted:
             try:
@@ -39,7 +47,7 @@ def workers(tools: Tools) -> list[Worker]:
             except Unavailable:
                 log.warning("manifest_not_deleted", image_id=str(image.id))
                 continue
-            async with tools.database.transaction() as session:
+            async with database.transaction() as session:
                 await purging.note_purged(session, image.id)
 
     async def clear() -> None:
@@ -47,8 +55,9 @@ def workers(tools: Tools) -> list[Worker]:
             await forget_published(session)
 
     return [
-        Worker("registry.wanted", settings.resend_s, partial(tell_wanted, tools), tools.wanted),
-        Worker("registry.deadlines", settings.sweep_s, sweep),
-        Worker("registry.purging", settings.purge_s, purge_deleted),
+        Worker("registry.changes", None, partial(tell_wanted, tools), tools.wanted),
+        LoneWorker("registry.wanted", settings.resend_s, tell_again),
+        LoneWorker("registry.deadlines", settings.sweep_s, sweep),
+        LoneWorker("registry.purging", settings.purge_s, purge_deleted),
         Worker("registry.clearing", CLEARING_S, clear),
     ]

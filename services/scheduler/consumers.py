@@ -1,7 +1,10 @@
 """What the scheduler hears: reports of agents, keys and accounts of auth, empty wallets."""
 
+import structlog
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.scheduler.clients.admission import login_of
 from services.scheduler.domain.states import StopReason
 from services.scheduler.entering import keep_key
 from services.scheduler.observing import take_report
@@ -14,12 +17,29 @@ from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
 from shared.events.market import WalletExhausted
 from shared.inbox import consume, on
 
+log = structlog.get_logger(__name__)
+
+OUR_OWN_PROCESS = "agent"
+
 
 def reports(tools: Tools) -> Subscription:
-    """Agents report whole states without an outbox, so nothing is remembered of a message."""
+    """Agents report whole states without an outbox, so nothing is remembered of a message. One
+    that cannot be taken is dropped: the next one says it again, or is as wrong."""
 
     async def take(envelope: Envelope) -> None:
-        await take_report(tools, NodeReported.model_validate(envelope.data))
+        try:
+            report = NodeReported.model_validate(envelope.data)
+            if envelope.source not in (OUR_OWN_PROCESS, login_of(report.node_id)):
+                log.warning(
+                    "report_of_another", source=envelope.source, node_id=str(report.node_id)
+                )
+                return
+            await take_report(tools, report)
+        except (OperationalError, OSError):
+            # The database is away: the bus brings it again.
+            raise
+        except Exception as error:
+            log.warning("report_not_taken", source=envelope.source, error=repr(error))
 
     return Subscription("scheduler.reports", (NodeReported.type,), take, keeping=Keeping.states)
 

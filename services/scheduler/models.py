@@ -13,16 +13,25 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Numeric,
+    String,
     UniqueConstraint,
+    Uuid,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
+from services.scheduler.domain.joining import CredentialState, InvitationState
+from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.states import State
+from shared import telemetry
 from shared.database import new_metadata
 from shared.platform_tables import define_platform_tables
 
 STATES = ", ".join(f"'{state}'" for state in State)
+NODE_STATES = ", ".join(f"'{state}'" for state in NodeState)
+INVITATION_STATES = ", ".join(f"'{state}'" for state in InvitationState)
+CREDENTIAL_STATES = ", ".join(f"'{state}'" for state in CredentialState)
 Words = dict[str, str]
 
 
@@ -44,10 +53,16 @@ class Node(Base, kw_only=True):
     """boot_id, sequence, reported_at: of the newest report taken (by the agent's clock).
     heard_at: when it came (by ours). told: what the market was last told; `version` counts that.
     next_port: where the search for free ports goes on, so that numbers are not reused at once.
+    given_name, given_region: from its invitation; they hold over what the agent says.
+    revoked: its credential was taken back, so that nothing it says counts.
+    draining: takes nothing new. labels: as its agent says.
+    digest: of the newest report without its time, once all it means is done; else empty.
+    running: start tokens that the newest report shows running.
+    usage_proven_at: time of the newest report that was looked at for proofs.
     """
 
     __tablename__ = "nodes"
-    __table_args__ = (CheckConstraint("state IN ('online', 'silent', 'lost')", name="state"),)
+    __table_args__ = (CheckConstraint(f"state IN ({NODE_STATES})", name="state"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -74,7 +89,77 @@ class Node(Base, kw_only=True):
     usage_proven_at: Mapped[datetime | None] = mapped_column(default=None)
     told: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
+    given_name: Mapped[str | None] = mapped_column(default=None)
+    given_region: Mapped[str | None] = mapped_column(default=None)
+    revoked: Mapped[bool] = mapped_column(default=False)
+    draining: Mapped[bool] = mapped_column(default=False)
+    labels: Mapped[dict[str, str]] = mapped_column(default_factory=dict)
+    digest: Mapped[str] = mapped_column(default="")
+    running: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid()), default_factory=list)
     created_at: Mapped[datetime]
+
+
+class Breaker(Base, kw_only=True):
+    """One row. Open while so many nodes are silent that none is declared lost.
+    counted_from: who was heard since then counts. closed_at: when an operator closed it."""
+
+    __tablename__ = "breaker"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+    opened_at: Mapped[datetime | None] = mapped_column(default=None)
+    counted_from: Mapped[datetime | None] = mapped_column(default=None)
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Invitation(Base, kw_only=True):
+    """A word from an operator that one host may join. secret_hash: sha256, hex; the secret is 32
+    random bytes, so that a slow hash would protect nothing. agent_id, node_id: of who used it."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({INVITATION_STATES})", name="state"),
+        CheckConstraint(
+            "(state = 'used') = (agent_id IS NOT NULL AND node_id IS NOT NULL)", name="used"
+        ),
+        UniqueConstraint("secret_hash"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    secret_hash: Mapped[str] = mapped_column(repr=False)
+    name: Mapped[str | None]
+    region: Mapped[str | None]
+    created_by: Mapped[UUID]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    agent_id: Mapped[UUID | None] = mapped_column(default=None)
+    node_id: Mapped[UUID | None] = mapped_column(default=None)
+
+
+class Credential(Base, kw_only=True):
+    """A node's login at broker and registry. agent_id: made and kept by the agent.
+    password_hash: sha256, hex, of 32 random bytes.
+    attempt: of the newest question to the broker; only it may write down the answer.
+    busy_until: by then that question has its answer, and another one may be asked.
+    """
+
+    __tablename__ = "node_credentials"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({CREDENTIAL_STATES})", name="state"),
+        Index(
+            "ix_node_credentials_live_agent", "agent_id", unique=True,
+            postgresql_where=text("state <> 'dismissed'"),
+        ),
+    )  # fmt: skip
+
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    agent_id: Mapped[UUID]
+    state: Mapped[str]
+    password_hash: Mapped[str] = mapped_column(repr=False)
+    attempt: Mapped[UUID]
+    busy_until: Mapped[datetime]
+    changed_at: Mapped[datetime]
 
 
 class Gpu(Base, kw_only=True):
@@ -97,10 +182,13 @@ class Gpu(Base, kw_only=True):
 class Instance(Base, kw_only=True):
     """version rises with every move; generation with every new order, and fences at the agent.
     image_apps: name and path of each.
-    resume: while saving, the state under the save.
+    resume: while saving, the state under the save; while lost, what it comes back to.
+    lost_authorisation_id: that was settled when its node was lost; its terms go on at a return.
+    seen_running_at: when a report last showed it running, where the newest one does not.
     authorisation_id: the open one; None once its stop or abandonment is told.
     next_authorisation_id, next_price_per_hour: of a restart that waits for the stop.
     started_at: when SSH answered in the present start, or in the last one.
+    traceparent: of the request whose order is the present one, where it is traced.
     start_ordered_at: when the present start was asked for. progress_at: its last sign of life.
     """
 
@@ -139,6 +227,8 @@ class Instance(Base, kw_only=True):
     generation: Mapped[int] = mapped_column(BigInteger, default=1)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
     authorisation_id: Mapped[UUID | None]
+    lost_authorisation_id: Mapped[UUID | None] = mapped_column(default=None)
+    seen_running_at: Mapped[datetime | None] = mapped_column(default=None)
     price_per_hour: Mapped[Decimal]
     next_authorisation_id: Mapped[UUID | None] = mapped_column(default=None)
     next_price_per_hour: Mapped[Decimal | None] = mapped_column(default=None)
@@ -149,6 +239,7 @@ class Instance(Base, kw_only=True):
     progress_at: Mapped[datetime]
     save_image_id: Mapped[UUID | None] = mapped_column(default=None)
     save_reference: Mapped[str | None] = mapped_column(default=None)
+    traceparent: Mapped[str | None] = mapped_column(String(telemetry.LENGTH), default=None)
     created_at: Mapped[datetime]
     start_ordered_at: Mapped[datetime]
     started_at: Mapped[datetime | None] = mapped_column(default=None)

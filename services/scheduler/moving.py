@@ -1,22 +1,31 @@
-"""The one way in which an instance changes: conditional update, history row and new order."""
+"""The one way in which an instance changes: conditional update, history row and new order; and a
+node."""
 
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.scheduler.domain.node_states import NodeState, require_node_move
 from services.scheduler.domain.states import State, require_move
-from services.scheduler.models import HistoryEntry, Instance, Words
+from services.scheduler.models import HistoryEntry, Instance, Node, Words
 from services.scheduler.repository import instances as rows
 from services.scheduler.signals import Signals
 from shared.events.scheduler import InstanceStopped, StartAbandoned
 from shared.ids import new_id
 from shared.outbox import emit
+from shared.telemetry import traceparent
 from shared.text import Text
 
 
 def words(reason: Text | None) -> Words | None:
     return None if reason is None else {"zh": reason.zh, "en": reason.en}
+
+
+def move_node(node: Node, target: NodeState) -> None:
+    """Needs its lock. Raises IllegalNodeMove."""
+    require_node_move(NodeState(node.state), target)
+    node.state = target.value
 
 
 async def move(
@@ -38,6 +47,8 @@ async def move(
         require_move(source, target)
     if reorders:
         changes["generation"] = instance.generation + 1
+        # What moves by itself belongs to the request before it.
+        changes["traceparent"] = traceparent() or instance.traceparent
         signals.order_changed(session, instance.node_id)
     await rows.change(
         session,

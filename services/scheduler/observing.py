@@ -1,42 +1,45 @@
 """A node's report is taken: inventory first, then what it means for each instance."""
 
-from datetime import datetime, timedelta
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler import moving
-from services.scheduler.domain.observation import (
-    Outcome,
-    Seen,
-    SeenSave,
-    SeenState,
-    Standing,
-    observe,
-)
+from services.scheduler.applying import apply_outcome, resume_of, standing_of
+from services.scheduler.domain.node_states import NodeState
+from services.scheduler.domain.observation import Seen, SeenSave, SeenState, observe
 from services.scheduler.domain.states import State, active_state
 from services.scheduler.models import Instance, Node
-from services.scheduler.placing import return_gpus
+from services.scheduler.moving import move_node
 from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
-from services.scheduler.stopping import tell_release, tell_save_failed
 from services.scheduler.telling import tell_node
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
-from shared.events.agent import NodeReported, ObservedInstance
-from shared.events.scheduler import InstanceSaved, InstanceStarted, UsageProven
-from shared.ids import new_id
+from shared.events.agent import NodeReported, ObservedInstance, ObservedState
+from shared.events.scheduler import UsageProven
 from shared.outbox import emit
+from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
+
+MOST_LABELS, MOST_LETTERS = 32, 100
 
 
 async def take_report(tools: Tools, report: NodeReported) -> None:
     """Safe to repeat; an older report of the same boot is refused. One instance that cannot be
-    moved does not hold up its neighbours: the next report says it again."""
+    moved does not hold up its neighbours: the next report says it again.
+
+    One that says what the last one said is a heartbeat, and costs one statement; every
+    `usage_proof_s` it is looked at whole all the same, since rows may have changed meanwhile."""
+    digest = _digest(report)
     async with tools.database.transaction() as session:
+        if await _is_heartbeat(session, tools, report, digest):
+            return
         node = await _note_node(session, tools, report)
         if node is None:
             return
@@ -44,32 +47,80 @@ async def take_report(tools: Tools, report: NodeReported) -> None:
         held = await host.devices_of(session, known.keys())
         seen = {o.instance_id: to_seen(o) for o in report.instances if o.instance_id in known}
         await _prove_usage(session, tools, node, report, known, seen)
-    for instance_id, what in seen.items():
-        standing = standing_of(known[instance_id], holds_gpus=instance_id in held)
-        if observe(standing, what, report.reported_at) is None:
-            continue
+        meant = [
+            (instance_id, what)
+            for instance_id, what in seen.items()
+            if observe(
+                standing_of(known[instance_id], holds_gpus=instance_id in held),
+                what,
+                report.reported_at,
+            )
+        ]
+        node.digest = "" if meant else digest
+        if follows(known.values(), seen):
+            tools.signals.followed(session, node.id)
+        else:
+            tools.signals.fell_behind(session, node.id)
+    for instance_id, what in meant:
         try:
-            await _apply_report(tools, report, instance_id, what)
+            with continued("scheduler", "hear of instance", known[instance_id].traceparent):
+                await _apply_report(tools, report, instance_id, what)
         except Exception:
             log.exception("report_not_applied", instance_id=str(instance_id))
 
 
+def follows(known: Iterable[Instance], seen: Mapping[UUID, Seen]) -> bool:
+    """Does the node act on what was ordered last?"""
+    return all(
+        (what := seen.get(instance.id)) is not None and what.generation >= instance.generation
+        for instance in known
+    )
+
+
+def _digest(report: NodeReported) -> str:
+    """Of all that matters, but the time."""
+    words = report.model_dump_json(
+        exclude={"sequence": True, "reported_at": True, "inventory": {"disk_free_bytes"}}
+    )
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+async def _is_heartbeat(
+    session: AsyncSession, tools: Tools, report: NodeReported, digest: str
+) -> bool:
+    due = timedelta(seconds=tools.settings.usage_proof_s)
+    return await host.note_heartbeat(
+        session,
+        report.node_id,
+        digest=digest,
+        sequence=report.sequence,
+        reported_at=report.reported_at,
+        looked_since=report.reported_at - due,
+        disk_free_bytes=report.inventory.disk_free_bytes,
+        now=utc_now(),
+    )
+
+
 async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) -> Node | None:
-    """The node with its lock; None for a report that is older than what is known."""
+    """The node with its lock; None for a report that is older than what is known, or whose node's
+    credential was taken back."""
     now = utc_now()
     node = await host.find_node(session, report.node_id, lock=True)
     if node is None:
-        await host.upsert_node(session, _node_values(report) | _first_values(report))
+        await host.upsert_node(session, _node_values(report, None) | _first_values(report))
         node = await host.find_node(session, report.node_id, lock=True)
         if node is None:
             raise LookupError(f"node {report.node_id} is neither there nor made")
-    elif not _is_newer(node, report):
+    elif node.revoked or node.state == NodeState.removed or not _is_newer(node, report):
         return None
-    returned = node.state != "online"
-    for name, value in _node_values(report).items():
+    returned = node.state != NodeState.online
+    await _note_running(session, node, report)
+    for name, value in _node_values(report, node).items():
         if getattr(node, name) != value:
             setattr(node, name, value)
-    node.state, node.heard_at = "online", now
+    if returned:
+        move_node(node, NodeState.online)
+    node.heard_at = now
     await _note_devices(session, report)
     await tell_node(session, node)
     if returned:
@@ -78,18 +129,29 @@ async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) 
     return node
 
 
+async def _note_running(session: AsyncSession, node: Node, report: NodeReported) -> None:
+    """Of what this report shows running no more, the one before was the last proof."""
+    running = sorted(o.start_token for o in report.instances if o.state is ObservedState.running)
+    if running == node.running:
+        return
+    gone = set(node.running).difference(running)
+    await rows.note_seen_running(session, node.id, gone, node.reported_at)
+    node.running = running
+
+
 def _is_newer(node: Node, report: NodeReported) -> bool:
     if report.boot_id == node.boot_id:
         return report.sequence > node.sequence
     return report.reported_at > node.reported_at
 
 
-def _node_values(report: NodeReported) -> dict[str, object]:
+def _node_values(report: NodeReported, node: Node | None) -> dict[str, object]:
     found = report.inventory
     return {
-        "name": report.name,
-        "region": report.region,
+        "name": (node.given_name if node is not None else None) or report.name,
+        "region": (node.given_region if node is not None else None) or report.region,
         "simulated": report.simulated,
+        "labels": _labels(report),
         "boot_id": report.boot_id,
         "sequence": report.sequence,
         "reported_at": report.reported_at,
@@ -108,6 +170,12 @@ def _node_values(report: NodeReported) -> dict[str, object]:
     }
 
 
+def _labels(report: NodeReported) -> dict[str, str]:
+    """Shown to people, so bounded and printable."""
+    fit = ((k, v) for k, v in report.labels.items() if k.isprintable() and v.isprintable())
+    return {k[:MOST_LETTERS]: v[:MOST_LETTERS] for k, v in islice(fit, MOST_LABELS)}
+
+
 def _first_values(report: NodeReported) -> dict[str, object]:
     now = utc_now()
     return {
@@ -117,6 +185,10 @@ def _first_values(report: NodeReported) -> dict[str, object]:
         "created_at": now,
         "next_port": report.inventory.port_first,
         "version": 0,
+        "revoked": False,
+        "draining": False,
+        "digest": "",
+        "running": [],
     }
 
 
@@ -160,10 +232,10 @@ async def _prove_usage(
         and (what := seen.get(instance_id)) is not None
         and what.state is SeenState.running
         and what.start_token == instance.start_token
-        and active_state(State(instance.state), _resume(instance)) is State.running
+        and active_state(State(instance.state), resume_of(instance)) is State.running
     ]
+    node.usage_proven_at = report.reported_at
     if proven:
-        node.usage_proven_at = report.reported_at
         payload = UsageProven(node_id=node.id, until=report.reported_at, authorisations=proven)
         await emit(session, payload, subject=node.id, sequence=node.version)
 
@@ -178,136 +250,7 @@ async def _apply_report(tools: Tools, report: NodeReported, instance_id: UUID, s
         standing = standing_of(instance, holds_gpus=instance_id in held)
         outcome = observe(standing, seen, report.reported_at)
         if outcome is not None:
-            await _apply(session, tools, node, instance, outcome)
-
-
-async def _apply(
-    session: AsyncSession, tools: Tools, node: Node, instance: Instance, outcome: Outcome
-) -> None:
-    now = utc_now()
-    if not outcome.moved and not outcome.returns_gpus:
-        await rows.change(
-            session, instance, progress=outcome.progress, progress_mark=outcome.progress_mark,
-            progress_at=now, status_reason=moving.words(outcome.reason),
-        )  # fmt: skip
-        return
-    if outcome.moved:
-        await _tell_run(session, instance, outcome)
-        await _tell_save(session, instance, outcome)
-        await moving.move(
-            session, tools.signals, instance, outcome.state,
-            cause="report", now=now, reason=outcome.reason, reorders=outcome.reorders,
-            **_changes(instance, outcome, now),
-        )  # fmt: skip
-        log.info(
-            "instance_moved", instance_id=str(instance.id), state=outcome.state.value,
-            reason=instance.stop_reason,
-        )  # fmt: skip
-    if outcome.returns_gpus:
-        await return_gpus(session, tools.signals, node, instance.id)
-    if outcome.state is State.released:
-        await tell_release(session, instance)
-
-
-def _changes(instance: Instance, outcome: Outcome, now: datetime) -> dict[str, Any]:
-    changes: dict[str, Any] = {
-        "resume": outcome.resume.value if outcome.resume is not None else None,
-        "progress": outcome.progress,
-        "progress_mark": outcome.progress_mark,
-        "progress_at": now,
-    }
-    if outcome.told_start is not None:
-        changes["started_at"] = outcome.told_start
-    if outcome.told_stop is not None or outcome.abandoned:
-        changes["authorisation_id"] = None
-        changes["stopped_at"] = outcome.told_stop or now
-    if outcome.stop_reason is not None:
-        changes["stop_reason"] = outcome.stop_reason.value
-    if outcome.state is not State.saving:
-        changes |= {"save_image_id": None, "save_reference": None}
-    if outcome.state is State.released:
-        changes["released_at"] = now
-    if outcome.restarts:
-        changes |= {
-            "authorisation_id": instance.next_authorisation_id,
-            "price_per_hour": instance.next_price_per_hour,
-            "next_authorisation_id": None,
-            "next_price_per_hour": None,
-            "start_token": new_id(),
-            "start_ordered_at": now,
-            "started_at": None,
-            "stopped_at": None,
-            "stop_reason": None,
-        }
-    return changes
-
-
-async def _tell_run(session: AsyncSession, instance: Instance, outcome: Outcome) -> None:
-    """Billing's facts, each once: the authorisation is forgotten with the last of them."""
-    authorisation_id = instance.authorisation_id
-    if authorisation_id is None:
-        return
-    if outcome.told_start is not None:
-        payload = InstanceStarted.model_validate(
-            {
-                "instance_id": instance.id,
-                "account_id": instance.account_id,
-                "authorisation_id": authorisation_id,
-                "mode": instance.mode,
-                "started_at": outcome.told_start,
-            }
-        )
-        await emit(session, payload, subject=instance.id, sequence=instance.version)
-    if outcome.told_stop is not None:
-        reason = outcome.stop_reason.value if outcome.stop_reason else instance.stop_reason
-        await moving.tell_stop(
-            session, instance, authorisation_id, outcome.told_stop, reason or "user"
-        )
-    elif outcome.abandoned:
-        await moving.abandon_start(
-            session,
-            instance_id=instance.id,
-            account_id=instance.account_id,
-            authorisation_id=authorisation_id,
-            reason=outcome.reason.en if outcome.reason else instance.stop_reason or "user",
-        )
-
-
-async def _tell_save(session: AsyncSession, instance: Instance, outcome: Outcome) -> None:
-    save = outcome.save_ended
-    if save is None:
-        return
-    if save.state == "failed":
-        return await tell_save_failed(session, instance, save.message)
-    payload = InstanceSaved(
-        instance_id=instance.id,
-        image_id=save.image_id,
-        digest=save.digest,
-        size_bytes=save.size_bytes,
-    )
-    await emit(session, payload, subject=instance.id, sequence=instance.version)
-
-
-def _resume(instance: Instance) -> State | None:
-    return State(instance.resume) if instance.resume is not None else None
-
-
-def standing_of(instance: Instance, *, holds_gpus: bool) -> Standing:
-    return Standing(
-        state=State(instance.state),
-        resume=_resume(instance),
-        mode=instance.mode,
-        generation=instance.generation,
-        start_token=instance.start_token,
-        authorised=instance.authorisation_id is not None,
-        holds_gpus=holds_gpus,
-        restarts=instance.next_authorisation_id is not None,
-        started_at=instance.started_at,
-        releasing_at=instance.releasing_at,
-        stop_reason=instance.stop_reason,
-        save_image_id=instance.save_image_id,
-        progress_mark=instance.progress_mark,
-    )
+            await apply_outcome(session, tools, node, instance, outcome)
 
 
 def to_seen(observed: ObservedInstance) -> Seen:

@@ -1,7 +1,9 @@
 """Tells each node's agent all that should be true there: on every change, and again and again."""
 
 import asyncio
+import random
 import time
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -13,31 +15,78 @@ from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
 from services.scheduler.tools import Tools
 from shared.bus import Undeliverable
-from shared.clock import utc_now
+from shared.database import database_now
 from shared.events import Envelope
 from shared.events.agent import DesiredInstance, NodeDesired, SaveOrder
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 8
+RETELLINGS = 4
+LIST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfollowed:
+    """due: when it is told again. left: so many times, before only the full resending is left."""
+
+    due: float
+    left: int
+
 
 class Ordering:
-    """One at a time per process, so that orders leave in the order in which they were read."""
+    """One at a time per process, so that orders leave in the order in which they were read.
+
+    At once where an order changed; again after `retell_s`, a few times, where the node's report
+    does not follow it; and everything every `resend_s`, each node at a moment of its own."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._all_due = 0.0
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._full_due: dict[UUID, float] = {}
+        self._unfollowed: dict[UUID, _Unfollowed] = {}
+        self._listed_at = float("-inf")
 
     async def step(self) -> None:
+        now, settings = time.monotonic(), self._tools.settings
         changed = self._tools.signals.take_changed()
-        if time.monotonic() >= self._all_due:
+        for node_id in changed:
+            self._unfollowed[node_id] = _Unfollowed(now + settings.retell_s, RETELLINGS)
+        for node_id, follows in self._tools.signals.take_followed().items():
+            if follows and node_id not in changed:
+                self._unfollowed.pop(node_id, None)
+            elif not follows:
+                # At once, unless it was told a moment ago.
+                self._unfollowed.setdefault(node_id, _Unfollowed(now, RETELLINGS))
+        due = changed | self._retell(now) | await self._resend(now)
+        await asyncio.gather(*(self._send(node_id) for node_id in due))
+
+    def _retell(self, now: float) -> set[UUID]:
+        due = {node_id for node_id, wait in self._unfollowed.items() if wait.due <= now}
+        for node_id in due:
+            left = self._unfollowed.pop(node_id).left - 1
+            if left > 0:
+                next_at = now + self._tools.settings.retell_s
+                self._unfollowed[node_id] = _Unfollowed(next_at, left)
+        return due
+
+    async def _resend(self, now: float) -> set[UUID]:
+        resend_s = self._tools.settings.resend_s
+        if now - self._listed_at >= min(LIST_S, resend_s):
             async with self._tools.database.transaction() as session:
-                changed.update(await host.node_ids(session))
-            self._all_due = time.monotonic() + self._tools.settings.resend_s
-        await asyncio.gather(*(self._send(node_id) for node_id in changed))
+                known = await host.node_ids(session)
+            # A new one at once, then at a moment of its own.
+            self._full_due = {node_id: self._full_due.get(node_id, now) for node_id in known}
+            self._listed_at = now
+        due = {node_id for node_id, at in self._full_due.items() if at <= now}
+        for node_id in due:
+            self._full_due[node_id] = now + resend_s * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+        return due
 
     async def _send(self, node_id: UUID) -> None:
         try:
-            await send_orders(self._tools, node_id)
+            async with self._slots:
+                await send_orders(self._tools, node_id)
         except Undeliverable as away:
             log.debug("agent_away", node_id=str(node_id), reason=str(away))
         except Exception:
@@ -45,10 +94,11 @@ class Ordering:
 
 
 async def send_orders(tools: Tools, node_id: UUID) -> None:
-    """Raises Undeliverable."""
-    # Taken before reading: an agent may refuse what is older, never believe it newer.
-    issued_at = utc_now()
+    """Raises Undeliverable. Copies may do so at once: an agent refuses what is older."""
     async with tools.database.transaction() as session:
+        # Before reading, and by the one clock that all copies share: an order may seem older than
+        # it is, never newer.
+        issued_at = await database_now(session)
         orders = await _orders(session, tools, node_id)
     payload = NodeDesired(node_id=node_id, issued_at=issued_at, instances=orders)
     await tools.bus.publish(Envelope.wrap(payload, subject=node_id))
@@ -102,5 +152,6 @@ def _order(
             "ssh_host_key": instance.ssh_host_key,
             "volume_id": instance.account_id,
             "save": save,
+            "traceparent": instance.traceparent,
         }
     )

@@ -6,6 +6,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.placement import (
     WHOLE,
     Ask,
@@ -17,7 +18,7 @@ from services.scheduler.domain.placement import (
 )
 from services.scheduler.domain.states import State
 from services.scheduler.models import Instance, Node
-from services.scheduler.moving import move
+from services.scheduler.moving import move, words
 from services.scheduler.repository import instances as rows
 from services.scheduler.repository import nodes as host
 from services.scheduler.signals import Signals
@@ -31,7 +32,8 @@ log = structlog.get_logger(__name__)
 async def snapshot(session: AsyncSession, node: Node, *, waiting: int) -> NodeSnapshot:
     return NodeSnapshot(
         node_id=node.id,
-        online=node.state == "online",
+        online=node.state == NodeState.online,
+        draining=node.draining,
         max_cuda=node.max_cuda,
         devices=tuple(
             Device(gpu.uuid, gpu.index, WHOLE - gpu.promised_milli, gpu.healthy)
@@ -87,14 +89,18 @@ async def _place_on(session: AsyncSession, signals: Signals, node_id: UUID) -> N
     node = await host.find_node(session, node_id, lock=True)
     if node is None:
         return
+    ahead = 0
     for instance_id in await rows.waiting_on(session, node_id):
         instance = await rows.get_instance(session, instance_id, owner_id=None, lock=True)
         if instance.state != State.queued.value:
             continue
-        answer = await plan_on(session, node, gpu_count=instance.gpu_count, waiting=0)
-        if isinstance(answer, Refusal):
-            return
-        await _place(session, signals, node, instance, answer)
+        answer = await plan_on(session, node, gpu_count=instance.gpu_count, waiting=ahead)
+        if isinstance(answer, Plan):
+            await _place(session, signals, node, instance, answer)
+            continue
+        ahead += 1
+        if words(answer.reason) != instance.status_reason:
+            await rows.change(session, instance, status_reason=words(answer.reason))
 
 
 async def _place(

@@ -12,9 +12,11 @@ from services.scheduler.calling_out import Answering, M, Work, with_reserved
 from services.scheduler.clients.market import Authorisation, StartRequest
 from services.scheduler.clients.registry import Image
 from services.scheduler.credentials import Secrets, make_secrets
+from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.placement import Cause, Plan, Refusal
 from services.scheduler.domain.states import State
 from services.scheduler.errors import (
+    HostDraining,
     HostSilent,
     ImageNotReady,
     ImageTooNew,
@@ -30,6 +32,7 @@ from services.scheduler.reserving import START
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 from shared.ids import new_id
+from shared.telemetry import traceparent
 from shared.tokens import Principal
 
 log = structlog.get_logger(__name__)
@@ -54,8 +57,8 @@ class _Reserved:
 
 
 async def rent(tools: Tools, caller: Principal, wish: Wish, answering: Answering[M]) -> M:
-    """Raises OfferNotFound, HostSilent, TooManyGpus, ImageNotReady, ImageTooNew, NoPortsLeft,
-    RemoteRefusal, Unavailable. Without free GPUs it waits in the host's queue."""
+    """Raises OfferNotFound, HostSilent, HostDraining, TooManyGpus, ImageNotReady, ImageTooNew,
+    NoPortsLeft, RemoteRefusal, Unavailable. Without free GPUs it waits in the host's queue."""
 
     image = await tools.registry.get_image(wish.image_id, token=caller.token)
     if image.status != "ready":
@@ -84,7 +87,7 @@ async def rent(tools: Tools, caller: Principal, wish: Wish, answering: Answering
 async def _check(session: AsyncSession, wish: Wish, image: Image) -> None:
     """Before any money is held."""
     node = await host.find_node(session, wish.offer_id)
-    if node is None:
+    if node is None or node.state == NodeState.removed:
         raise OfferNotFound(field="offer_id")
     await _plan(session, node, wish, image)
 
@@ -100,10 +103,12 @@ async def _plan(session: AsyncSession, node: Node, wish: Wish, image: Image) -> 
     return answer
 
 
-def refusal_error(refusal: Refusal) -> HostSilent | ImageTooNew | TooManyGpus:
+def refusal_error(refusal: Refusal) -> HostSilent | HostDraining | ImageTooNew | TooManyGpus:
     match refusal.cause:
         case Cause.offline:
             return HostSilent(field="offer_id")
+        case Cause.draining:
+            return HostDraining(field="offer_id")
         case Cause.image_too_new:
             return ImageTooNew(field="image_id", reason=refusal.reason)
         case _:
@@ -120,7 +125,7 @@ async def _create(
 ) -> Instance:
     now = utc_now()
     node = await host.find_node(session, wish.offer_id, lock=True)
-    if node is None:
+    if node is None or node.state == NodeState.removed:
         raise OfferNotFound(field="offer_id")
     plan = await _plan(session, node, wish, reserved.image)
     ports = await host.take_ports(session, node, instance_id, 2)
@@ -189,6 +194,7 @@ def _new_instance(
         authorisation_id=reserved.authorisation.id,
         price_per_hour=reserved.authorisation.price_per_hour,
         progress_at=now,
+        traceparent=traceparent(),
         created_at=now,
         start_ordered_at=now,
     )

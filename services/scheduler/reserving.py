@@ -15,8 +15,7 @@ from services.scheduler import moving
 from services.scheduler.models import Reservation
 from services.scheduler.repository import reservations as rows
 from services.scheduler.tools import Tools
-from shared.clock import utc_now
-from shared.database import Database
+from shared.database import Database, database_now
 from shared.events.scheduler import InstanceSaveFailed
 from shared.ids import new_id
 from shared.outbox import emit
@@ -37,15 +36,15 @@ async def reserve(
 ) -> Reservation:
     """On record when it returns. kind: START or IMAGE. key: of the request; without one it is a
     record of its own. instance_id: None for an instance that is yet to be."""
-    reservation = Reservation(
-        id=new_id(),
-        kind=kind,
-        owner_id=owner_id,
-        request=f"{operation} {key or new_id()}",
-        instance_id=instance_id or new_id(),
-        made_at=utc_now(),
-    )
     async with database.transaction() as session:
+        reservation = Reservation(
+            id=new_id(),
+            kind=kind,
+            owner_id=owner_id,
+            request=f"{operation} {key or new_id()}",
+            instance_id=instance_id or new_id(),
+            made_at=await database_now(session),
+        )
         return await rows.put(session, reservation)
 
 
@@ -70,8 +69,9 @@ async def give_back(session: AsyncSession, reservation: Reservation) -> None:
 
 async def give_back_forgotten(tools: Tools) -> None:
     """One pass over what no request came back for; each in a transaction of its own."""
-    before = utc_now() - timedelta(seconds=tools.settings.reservation_lives_s)
+    lives = timedelta(seconds=tools.settings.reservation_lives_s)
     async with tools.database.transaction() as session:
+        before = await database_now(session) - lives
         forgotten = await rows.made_before(session, before)
     for reservation in forgotten:
         try:

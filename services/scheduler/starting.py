@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler import moving
 from services.scheduler.calling_out import Answering, M, Work, with_reserved
 from services.scheduler.clients.market import Authorisation, StartRequest
+from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.placement import Plan, Refusal
 from services.scheduler.domain.states import MOVES, Move, State
-from services.scheduler.errors import GpusTaken, HostSilent, IllegalMove
+from services.scheduler.errors import GpusTaken, HostDraining, HostSilent, IllegalMove
 from services.scheduler.models import Instance, Node, Reservation
 from services.scheduler.placing import plan_on, promise_plan
 from services.scheduler.renting import refusal_error
@@ -50,7 +51,8 @@ Effect = Callable[[AsyncSession, Node, Instance, Authorisation], Awaitable[None]
 async def start(
     tools: Tools, caller: Principal, instance_id: UUID, wanted: StartOrder, answering: Answering[M]
 ) -> M:
-    """Raises NotFound, IllegalMove, GpusTaken, HostSilent, RemoteRefusal, Unavailable."""
+    """Raises NotFound, IllegalMove, GpusTaken, HostSilent, HostDraining, RemoteRefusal,
+    Unavailable."""
 
     async def effect(
         session: AsyncSession, node: Node, instance: Instance, authorisation: Authorisation
@@ -99,8 +101,10 @@ async def _authorised(
         instance = await rows.get_instance(session, instance_id, owner_id=caller.id)
         _require(instance, move)
         node = await host.find_node(session, instance.node_id)
-        if node is None or node.state != "online":
+        if node is None or node.state != NodeState.online:
             raise HostSilent
+        if order is not None and node.draining:
+            raise HostDraining
         if order is not None and order.mode == "gpu":
             await _find_gpus(session, node, instance, waits=order.waits)
         mode = order.mode if order is not None else instance.mode
@@ -145,7 +149,7 @@ async def _find_gpus(
     session: AsyncSession, node: Node, instance: Instance, *, waits: bool
 ) -> Plan | Refusal | None:
     """None when it holds what it needs already; a refusal only for one that waits. Raises
-    GpusTaken, HostSilent, TooManyGpus."""
+    GpusTaken, HostSilent, HostDraining, TooManyGpus."""
     held = await host.devices_of(session, [instance.id])
     if len(held.get(instance.id, [])) == instance.gpu_count:
         return None

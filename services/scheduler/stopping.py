@@ -16,6 +16,10 @@ from shared.events.scheduler import InstanceReleased, InstanceSaveFailed
 from shared.outbox import emit
 from shared.text import Text
 
+_LOST_AND_STOPPED = Text(
+    "主机失联：已按最后一次上报结算，主机恢复后关机",
+    "The host is lost: settled at its last report; it stops when the host is back",
+)
 _RUNS = (State.creating, State.starting, State.running)
 
 
@@ -37,6 +41,12 @@ async def stop(
         await moving.move(
             session, signals, instance, State.stopped, cause=cause, now=now, actor=actor,
             authorisation_id=None, stop_reason=reason.value, stopped_at=now,
+        )  # fmt: skip
+    elif state is State.lost and instance.resume == State.running.value:
+        # When its host comes back it is stopped, and not billed until then.
+        await moving.move(
+            session, signals, instance, State.lost, cause=cause, now=now, actor=actor,
+            resume=State.stopping.value, stop_reason=reason.value, reason=_LOST_AND_STOPPED,
         )  # fmt: skip
     elif active in _RUNS and state is State.saving:
         # The save goes on; what it comes back to is on its way down.
@@ -111,7 +121,7 @@ async def stop_all_of(
     said_at: datetime,
 ) -> None:
     """What the account started before this was said; a later start has been paid for since."""
-    states = [*_RUNS, State.queued, State.saving, State.stopping]
+    states = [*_RUNS, State.queued, State.saving, State.stopping, State.lost]
     for found in await rows.of_account(session, account_id, states):
         instance = await rows.get_instance(session, found.id, owner_id=None, lock=True)
         if instance.start_ordered_at <= said_at:

@@ -1,4 +1,4 @@
-"""What time alone brings: silent nodes, starts without progress, the end of retention."""
+"""What time alone brings: starts without progress, the end of retention."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -10,9 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.domain.states import State, StopReason
 from services.scheduler.models import Instance
 from services.scheduler.repository import instances as rows
-from services.scheduler.repository import nodes as host
 from services.scheduler.stopping import fail_start, release, release_due
-from services.scheduler.telling import tell_node
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 
@@ -24,10 +22,8 @@ async def sweep(tools: Tools) -> None:
     now = utc_now()
     settings = tools.settings
     async with tools.database.transaction() as session:
-        silent = await host.silent_nodes(session, now - _s(settings.silent_after_s))
         overdue = await rows.without_progress(session, now - _s(settings.start_timeout_s))
         unkept = await rows.at_rest_since(session, now - _s(settings.retention_s))
-    await _each(tools, silent, _silence)
     await _each(tools, overdue, _fail_overdue)
     await _each(tools, unkept, _release_unkept)
 
@@ -47,18 +43,6 @@ async def _each(
                 await act(session, tools, id_, utc_now())
         except Exception:
             log.exception("sweep_item_failed", act=act.__name__, id=str(id_))
-
-
-async def _silence(session: AsyncSession, tools: Tools, node_id: UUID, now: datetime) -> None:
-    """Silence is not loss: instances stay as they are, only nothing new is placed."""
-    node = await host.find_node(session, node_id, lock=True)
-    if node is None or node.state != "online":
-        return
-    if node.heard_at >= now - _s(tools.settings.silent_after_s):
-        return
-    node.state = "silent"
-    await tell_node(session, node)
-    log.warning("node_silent", node=node.name, heard_at=node.heard_at.isoformat())
 
 
 async def _fail_overdue(

@@ -4,6 +4,7 @@ from collections import Counter
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.scheduler.domain.node_states import shown_state
 from services.scheduler.models import Gpu, Node
 from services.scheduler.repository.nodes import devices
 from shared.events.scheduler import NodeChanged
@@ -22,6 +23,18 @@ async def tell_node(session: AsyncSession, node: Node) -> None:
     await emit(session, payload, subject=node.id, sequence=node.version)
 
 
+async def tell_state(session: AsyncSession, node: Node) -> None:
+    """Needs the node's lock. As `tell_node`, where nothing but its state may have changed; silent
+    of one that the market never heard of."""
+    state = shown_state(node.state, draining=node.draining)
+    if node.told is None or node.told["state"] == state:
+        return
+    node.told = {**node.told, "state": state}
+    node.version += 1
+    payload = NodeChanged.model_validate(node.told)
+    await emit(session, payload, subject=node.id, sequence=node.version)
+
+
 def _describe(node: Node, present: list[Gpu]) -> NodeChanged:
     models = Counter((gpu.model, gpu.memory_mib) for gpu in present if gpu.model)
     model, memory_mib = models.most_common(1)[0][0] if models else ("", 0)
@@ -30,7 +43,7 @@ def _describe(node: Node, present: list[Gpu]) -> NodeChanged:
             "node_id": node.id,
             "name": node.name,
             "region": node.region,
-            "state": node.state,
+            "state": shown_state(node.state, draining=node.draining),
             "simulated": node.simulated,
             "gpu_model": model,
             "gpu_memory_mib": memory_mib,

@@ -8,18 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.storage import repository
 from services.storage.api import files, usage
+from services.storage.clearing import return_promises
 from services.storage.clients.auth import AuthClient, HttpAuth
 from services.storage.entries import Usage
+from services.storage.life import Life
 from services.storage.quota import Volumes
 from services.storage.settings import StorageSettings
 from services.storage.sftp.door import SftpDoor
 from shared.app import Runtime, create_service_app
 from shared.bus import Subscription
 from shared.events import Envelope
-from shared.events.auth import AccountApproved, AccountDisabled
+from shared.events.auth import AccountApproved
 from shared.inbox import consume, on
 from shared.tokens import KeySource
-from shared.worker import Worker
+from shared.worker import LoneWorker, Worker
+
+DEBTS_S = 1.0
+PROMISES_S = 5.0
 
 
 def create_app(
@@ -40,13 +45,20 @@ def create_app(
     async def setup(
         app: FastAPI, runtime: Runtime
     ) -> tuple[Sequence[Subscription], Sequence[Worker]]:
-        volumes = Volumes(runtime.database, settings.root, quota)
-        await volumes.forget_uploads()
+        life = Life(runtime.database)
+        await life.begin()
+        runtime.stack.push_async_callback(life.end)
+        volumes = Volumes(runtime.database, settings.root, quota, life)
         app.state.volumes = volumes
         subscriptions = [
             consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))
         ]
-        workers = [Worker("storage.count", settings.scan_interval_s, volumes.count_all)]
+        workers = [
+            Worker("storage.life", DEBTS_S, life.keep),
+            Worker("storage.debts", DEBTS_S, volumes.pay_debts),
+            LoneWorker("storage.promises", PROMISES_S, return_promises),
+            LoneWorker("storage.count", settings.scan_interval_s, volumes.count_all),
+        ]
         app.state.sftp_public = None
         if settings.sftp_port is not None:
             door = SftpDoor(
@@ -56,9 +68,7 @@ def create_app(
             await door.open()
             app.state.sftp_door = door
             app.state.sftp_public = door.public
-            subscriptions.append(
-                consume(runtime.database, "storage.sftp", on(AccountDisabled, door.when_disabled))
-            )
+            subscriptions.append(door.disablings(f"storage.sftp.{life.id}"))
             workers.append(Worker("storage.sftp", settings.sftp_check_s, door.check_accounts))
         return subscriptions, workers
 

@@ -1,4 +1,4 @@
-"""The one table of storage beside the platform's own."""
+"""Tables of storage."""
 
 from datetime import datetime
 from uuid import UUID
@@ -35,3 +35,15 @@ class VolumeRow(Base):
     used_files: Mapped[int] = mapped_column(BigInteger, default=0)
     reserved_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     counted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
+
+
+class Promise(Base):
+    """What one copy of storage has promised to uploads of one account; `reserved_bytes` of the
+    volume is the sum of these."""
+
+    __tablename__ = "promises"
+    __table_args__ = (CheckConstraint("reserved_bytes >= 0", name="reserved"),)
+
+    copy_id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reserved_bytes: Mapped[int] = mapped_column(BigInteger)

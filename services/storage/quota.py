@@ -10,12 +10,15 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.storage import repository
+from services.storage import clearing, repository
 from services.storage.entries import Usage
 from services.storage.errors import InsufficientQuota, TooManyFiles
+from services.storage.life import Life
 from services.storage.models import VolumeRow
+from services.storage.repository import Room
 from services.storage.volume import Volume
 from shared.database import Database
+from shared.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -28,17 +31,17 @@ COUNT_AGAIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Debt:
-    account_id: UUID
-    reserved: int
+    room: Room
     used_bytes: int
     used_files: int
 
 
 class Volumes:
-    """root: holds `volumes/<account id>`. quota: of a new volume."""
+    """root: holds `volumes/<account id>`. quota: of a new volume. life: of this copy of storage."""
 
-    def __init__(self, database: Database, root: Path, quota: Usage) -> None:
+    def __init__(self, database: Database, root: Path, quota: Usage, life: Life) -> None:
         self.database = database
+        self.life = life
         self._root = root
         self._quota = quota
         self._counted_at: dict[UUID, float] = {}
@@ -99,35 +102,36 @@ class Volumes:
                 return None
             return await repository.load(session, account_id)
 
-    async def settle(
-        self, account_id: UUID, *, reserved: int, used_bytes: int = 0, used_files: int = 0
-    ) -> None:
+    async def settle(self, room: Room, *, used_bytes: int = 0, used_files: int = 0) -> None:
         """A promise ends. With the database away it is remembered and ends later."""
-        debt = _Debt(account_id, reserved, used_bytes, used_files)
+        debt = _Debt(room, used_bytes, used_files)
         try:
             await self._pay(debt)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("reservation_not_settled", account_id=str(account_id), error=repr(error))
+            account_id = str(room.account_id)
+            log.warning("reservation_not_settled", account_id=account_id, error=repr(error))
             self._debts.append(debt)
 
     async def _pay(self, debt: "_Debt") -> None:
         async with self.database.transaction() as session:
             await repository.settle(
-                session,
-                debt.account_id,
-                reserved=debt.reserved,
-                used_bytes=debt.used_bytes,
-                used_files=debt.used_files,
+                session, debt.room, used_bytes=debt.used_bytes, used_files=debt.used_files
             )
 
-    async def count_all(self) -> None:
+    async def pay_debts(self) -> None:
+        """This copy's own."""
         while self._debts:
             await self._pay(self._debts[0])
             self._debts.popleft()
-        async with self.database.transaction() as session:
+
+    async def count_all(self, database: Database) -> None:
+        """Of all accounts, after clearing up behind dead copies. database: fails once another copy
+        has taken this over."""
+        async with database.transaction() as session:
             accounts = await repository.account_ids(session)
         for account_id in accounts:
             try:
+                await clearing.remove_uploads(database, self.of(account_id).uploads)
                 await self.count(account_id)
             except OSError as error:
                 log.warning("volume_not_counted", account_id=str(account_id), error=repr(error))
@@ -138,14 +142,6 @@ class Volumes:
             await repository.set_quota(session, account_id, quota_bytes)
         return await self.usage(account_id)
 
-    async def forget_uploads(self) -> None:
-        """At the start: the uploads of an earlier process died with it."""
-        async with self.database.transaction() as session:
-            await repository.forget_reservations(session)
-            accounts = await repository.account_ids(session)
-        for account_id in accounts:
-            await asyncio.to_thread(self.of(account_id).forget_uploads)
-
 
 class Reservation:
     """Room for one upload; grows in steps ahead of what is written, and is settled once."""
@@ -153,16 +149,27 @@ class Reservation:
     def __init__(self, volumes: Volumes, account_id: UUID) -> None:
         self._volumes = volumes
         self._account_id = account_id
+        self._copy_id = volumes.life.id
         self._held = 0
 
+    @property
+    def is_void(self) -> bool:
+        """This copy was taken for dead meanwhile: the room was given back, the upload removed."""
+        return self._copy_id != self._volumes.life.id
+
+    def _room(self, size_bytes: int) -> Room:
+        return Room(self._copy_id, self._account_id, size_bytes)
+
     async def cover(self, size_bytes: int, *, exactly: bool = False) -> None:
-        """Raises InsufficientQuota."""
+        """Raises InsufficientQuota, Unavailable when it is void."""
+        if self.is_void:
+            raise Unavailable
         missing = size_bytes - self._held
         if missing <= 0 and not exactly:
             return
         async with self._volumes.database.transaction() as session:
             for asked in (missing,) if exactly else (max(missing, STEP_BYTES), missing):
-                if await repository.reserve(session, self._account_id, asked):
+                if await repository.reserve(session, self._room(asked)):
                     self._held += asked
                     return
             row = await repository.load(session, self._account_id)
@@ -174,9 +181,7 @@ class Reservation:
 
     async def settle(self, *, used_bytes: int = 0, used_files: int = 0) -> None:
         held, self._held = self._held, 0
-        await self._volumes.settle(
-            self._account_id, reserved=held, used_bytes=used_bytes, used_files=used_files
-        )
+        await self._volumes.settle(self._room(held), used_bytes=used_bytes, used_files=used_files)
 
 
 class Growth:
@@ -189,8 +194,12 @@ class Growth:
     def __init__(self, volumes: Volumes, account_id: UUID) -> None:
         self._volumes = volumes
         self._account_id = account_id
+        self._copy_id = volumes.life.id
         self._written = 0
         self.ahead = 0
+
+    def _room(self, size_bytes: int) -> Room:
+        return Room(self._copy_id, self._account_id, size_bytes)
 
     async def cover(self, size_bytes: int) -> None:
         """So many bytes may be written now. Raises InsufficientQuota."""
@@ -207,19 +216,19 @@ class Growth:
 
     async def _promise(self, size_bytes: int) -> VolumeRow | None:
         """None when promised, else the row that says why not."""
+        if self._copy_id != self._volumes.life.id:
+            # Taken for dead meanwhile: what was ahead has been given back.
+            self.ahead = 0
         missing = size_bytes - self.ahead
         if missing <= 0:
             return None
         written = self._written
         async with self._volumes.database.transaction() as session:
-            await repository.settle(
-                session, self._account_id, reserved=written, used_bytes=written, used_files=0
-            )
+            await repository.settle(session, self._room(written), used_bytes=written, used_files=0)
+            self._copy_id = self._volumes.life.id
             promised = 0
             for asked in (max(missing, STEP_BYTES), max(missing, SMALL_STEP_BYTES), missing):
-                if missing <= LARGEST_BYTES and await repository.grow(
-                    session, self._account_id, asked
-                ):
+                if missing <= LARGEST_BYTES and await repository.grow(session, self._room(asked)):
                     promised = asked
                     break
             row = None if promised else await repository.load(session, self._account_id)
@@ -237,6 +246,4 @@ class Growth:
         written, ahead = self._written, self.ahead
         self._written = self.ahead = 0
         if written or ahead:
-            await self._volumes.settle(
-                self._account_id, reserved=written + ahead, used_bytes=written
-            )
+            await self._volumes.settle(self._room(written + ahead), used_bytes=written)

@@ -5,17 +5,26 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 from services.storage.refusals import refusals
+
+
+def copy_of(name: str) -> UUID | None:
+    """Which copy of storage receives it."""
+    try:
+        return UUID(name.partition("-")[0])
+    except ValueError:
+        return None
 
 
 class Upload:
     """A file in the making, where no tenant can reach it. Use as a context: what was not put in
     its place is removed."""
 
-    def __init__(self, uploads: Path) -> None:
+    def __init__(self, uploads: Path, copy_id: UUID) -> None:
         self._uploads = uploads
-        self.name = secrets.token_hex(16)
+        self.name = f"{copy_id.hex}-{secrets.token_hex(16)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.descriptor = os.open(uploads / self.name, flags, 0o644)
 

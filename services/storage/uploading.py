@@ -9,6 +9,7 @@ from services.storage.entries import Entry
 from services.storage.errors import AlreadyThere, NoSuchFile
 from services.storage.quota import Reservation, Volumes
 from services.storage.upload import Upload
+from shared.errors import Unavailable
 
 BLOCK_BYTES = 1 << 20
 
@@ -23,7 +24,8 @@ async def receive_file(
     overwrite: bool,
 ) -> Entry:
     """body: chunks of any size; at most one block is held in memory.
-    Raises AlreadyThere, InsufficientQuota, DiskFull, NoSuchFile for a missing folder."""
+    Raises AlreadyThere, InsufficientQuota, DiskFull, NoSuchFile for a missing folder, Unavailable
+    when this copy stood still for so long that it was taken for dead."""
     await volumes.create(account_id)
     volume = volumes.of(account_id)
     if not overwrite:
@@ -32,9 +34,11 @@ async def receive_file(
     await reservation.cover(declared_bytes or 0, exactly=True)
     used_bytes = used_files = 0
     try:
-        upload = await asyncio.to_thread(volume.new_upload)
+        upload = await asyncio.to_thread(volume.new_upload, volumes.life.id)
         try:
             size = await _write(upload, body, reservation)
+            if reservation.is_void:
+                raise Unavailable
             entry = await asyncio.to_thread(volume.put, upload, names, overwrite=overwrite)
             used_bytes, used_files = size, 1
         finally:

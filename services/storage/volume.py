@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from services.storage.beneath import open_beneath, opened, rename_beneath
 from services.storage.domain.path import Names, join
@@ -81,11 +82,11 @@ class Listing:
 class Volume:
     def __init__(self, folder: Path) -> None:
         self._files = folder / "files"
-        self._uploads = folder / "uploads"
+        self.uploads = folder / "uploads"
 
     def prepare(self) -> None:
         """Make its folders, unless they are there. A missing one is made with mode 0700."""
-        for folder in (self._files, self._uploads):
+        for folder in (self._files, self.uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
@@ -212,9 +213,9 @@ class Volume:
             os.fsync(parent)
         return self.entry(names)
 
-    def new_upload(self) -> Upload:
+    def new_upload(self, copy_id: UUID) -> Upload:
         self.prepare()
-        return Upload(self._uploads)
+        return Upload(self.uploads, copy_id)
 
     def put(self, upload: Upload, names: Names, *, overwrite: bool) -> Entry:
         """The upload becomes the file at this path, whole and on disk, or nothing happens."""
@@ -278,16 +279,10 @@ class Volume:
                 raise
             os.fsync(parent)
 
-    def forget_uploads(self) -> None:
-        """What an earlier process left half done."""
-        self.prepare()
-        for left in self._uploads.iterdir():
-            left.unlink()
-
     def measure(self) -> Usage:
         """Real sizes, whoever wrote them; half uploads included."""
         size = files = 0
-        for top in (self._files, self._uploads):
+        for top in (self._files, self.uploads):
             for _, folders, names, descriptor in os.fwalk(top, follow_symlinks=False):
                 files += len(folders) + len(names)
                 for name in names:

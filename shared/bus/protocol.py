@@ -25,11 +25,14 @@ class Keeping(StrEnum):
     everything: each event until it is handled, through restarts of all.
     states: whole states that are told again and again: the newest few, for a short while. Whoever
     admits an agent makes its queue; anyone else's is made by its first consumer.
+    lately: each event for a week, and a bounded number; then the oldest go. For programs outside:
+    nobody waits for them, and what they leave is nobody's dead letter.
     nothing: it ends with its consumer.
     """
 
     everything = "everything"
     states = "states"
+    lately = "lately"
     nothing = "nothing"
 
 
@@ -53,14 +56,18 @@ class Subscription:
 
 
 class Bus(Protocol):
-    async def publish(self, event: Envelope) -> None: ...
+    async def publish(self, event: Envelope) -> None:
+        """Returns when every queue that wants it has it. Raises Undeliverable, within seconds."""
+        ...
 
     async def alive(self, within_s: float) -> bool:
         """Whether a message to ourselves came back, not whether a socket is open."""
         ...
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """Bind and start consuming; returns when events published from now on will arrive."""
+        """Bind and start consuming; returns when events published from now on will arrive. Where
+        the broker is away, or an agent's queue not made yet, it returns after a few seconds all
+        the same and the subscription comes to life when they are there."""
         ...
 
     async def unsubscribe(self, queue: str) -> None:

@@ -1,5 +1,7 @@
-"""From a URL to a bus. `memory://NAME` is the same bus for everyone in this process."""
+"""From a URL to a bus. `memory://NAME` is the same bus for everyone in this process; each call
+with `amqp://…` or `amqps://…` is a client of its own."""
 
+from shared.bus.amqp import AmqpBus
 from shared.bus.memory import MemoryBus
 from shared.bus.protocol import Bus
 
@@ -18,4 +20,8 @@ def open_bus(url: str) -> Bus:
     """Raises ValueError for a scheme that no implementation serves."""
     if url.startswith("memory://"):
         return memory_bus(url)
-    raise ValueError(f"bus_url {url!r}: use memory://NAME")
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme in ("amqp", "amqps"):
+        return AmqpBus(url)
+    # Not the URL itself: it may hold a password.
+    raise ValueError("bus_url: use memory://NAME, amqp://LOGIN:PASSWORD@HOST/VHOST or amqps://…")

@@ -66,6 +66,7 @@ class DesiredInstance(_Part):
     volume_id: whose net disk (the account's id).
     paid_until: by the scheduler's clock, as `issued_at`; cut off from it, the agent stops the
     instance then and keeps everything. None: not limited.
+    traceparent: of the request behind this order, where it is traced.
     """
 
     instance_id: UUID
@@ -87,6 +88,7 @@ class DesiredInstance(_Part):
     ssh_host_key: str
     volume_id: UUID
     paid_until: datetime | None = None
+    traceparent: str | None = None
     save: SaveOrder | None = None
 
 

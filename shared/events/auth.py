@@ -48,3 +48,18 @@ class SshKeyRemoved(Payload):
     type: ClassVar[str] = "auth.ssh_key.removed"
     key_id: UUID
     account_id: UUID
+
+
+class OutsideSubscriberAdded(Payload):
+    """A program outside the platform may read a queue of facts that fit these patterns."""
+
+    type: ClassVar[str] = "auth.outside_subscriber.added"
+    subscriber_id: UUID
+    name: str
+    patterns: list[str]
+
+
+class OutsideSubscriberDismissed(Payload):
+    type: ClassVar[str] = "auth.outside_subscriber.dismissed"
+    subscriber_id: UUID
+    name: str

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from shared.clock import utc_now
 from shared.ids import new_id
+from shared.telemetry import traceparent
 
 
 class Payload(BaseModel):
@@ -29,6 +30,7 @@ class Envelope(BaseModel):
     subject: id of the aggregate the fact is about; events of one subject keep their order.
     sequence: the aggregate's own version, rising; consumers may refuse an older one.
     actor: the account that caused it, for the audit trail; None when the platform did.
+    traceparent: of CloudEvents' distributed tracing extension; None where nothing is traced.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -42,6 +44,7 @@ class Envelope(BaseModel):
     dataversion: int = 1
     sequence: int = 0
     actor: UUID | None = None
+    traceparent: str | None = None
     data: dict[str, JsonValue]
 
     @classmethod
@@ -62,5 +65,6 @@ class Envelope(BaseModel):
             dataversion=payload.version,
             sequence=sequence,
             actor=actor,
+            traceparent=traceparent(),
             data=payload.model_dump(mode="json"),
         )

@@ -8,27 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import split
 from tests.e2e.people import Json, Person, approved, log_in, run
-from tests.e2e.platform import RunningPlatform, system_image
+from tests.e2e.platform import EmbeddedPlatform, RunningPlatform, system_image
 
 
 @pytest.fixture(scope="session")
-async def platform() -> AsyncIterator[RunningPlatform]:
-    running = RunningPlatform(Path(tempfile.mkdtemp(prefix="chusuan-e2e-")))
+async def platform(pytestconfig: pytest.Config) -> AsyncIterator[RunningPlatform]:
+    home = Path(tempfile.mkdtemp(prefix="chusuan-e2e-"))
+    running: RunningPlatform = EmbeddedPlatform(home)
+    if pytestconfig.getoption("topology") == "split":
+        if why := split.impossible():
+            pytest.skip(why)
+        running = split.SplitPlatform(home)
     try:
         await running.start()
         yield running
     finally:
-        log = (running.home / "platform.log").read_text(errors="replace")
-        sys.stderr.write(log[-6000:] if os.environ.get("CHUSUAN_SHOW_LOG") else "")
+        sys.stderr.write(running.log()[-6000:] if os.environ.get("CHUSUAN_SHOW_LOG") else "")
         if not os.environ.get("KEEP"):
             await running.clear()
 
 
 @pytest.fixture(scope="module")
 async def operator(platform: RunningPlatform) -> AsyncIterator[Person]:
-    password = (platform.home / "operator-password").read_text().strip()
-    person = await log_in(platform.url, "admin", password)
+    person = await log_in(platform.url, "admin", platform.operator_password)
     yield person
     await person.http.aclose()
 

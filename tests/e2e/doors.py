@@ -39,8 +39,3 @@ def wish(offers: Json, image: Json, **more: object) -> Json:
 async def rent(user: Person, image: Json, **more: object) -> Json:
     answer: Json = await user.post("/instances", wish(await user.get("/offers"), image, **more))
     return answer
-
-
-async def containers_of(instance: Json) -> str:
-    """Ids of all containers of an instance, running or not, by Docker's word."""
-    return await run("docker", "ps", "-aq", "--filter", f"label=chusuan.instance={instance['id']}")

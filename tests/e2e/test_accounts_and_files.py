@@ -13,8 +13,7 @@ async def test_from_registration_to_a_file_that_survives_a_kill(platform: Runnin
     refused = await pending.http.get("/api/v1/files", params={"path": "/"})
     assert (refused.status_code, refused.json()["code"]) == (403, "awaiting_approval")
 
-    password = (platform.home / "operator-password").read_text().strip()
-    operator = await log_in(platform.url, "admin", password)
+    operator = await log_in(platform.url, "admin", platform.operator_password)
     await operator.post(f"/accounts/{pending.account['id']}/approve")
     user = await log_in(platform.url, pending.username, pending.password)
 

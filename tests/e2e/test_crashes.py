@@ -12,12 +12,11 @@ import sys
 from dataclasses import dataclass
 from decimal import Decimal
 
-import asyncpg
 import httpx
 import pytest
 
 from shared.ids import new_id
-from tests.e2e.doors import containers_of, wish
+from tests.e2e.doors import wish
 from tests.e2e.people import Json, Person
 from tests.e2e.platform import RunningPlatform
 from tests.e2e.waiting import until
@@ -130,7 +129,7 @@ async def test_the_main_job_ends_well_whenever_the_platform_is_killed(
     chance = random.Random(SEED + round_)
     instances = await do_the_job(Stubborn(user, Killer(platform, chance)), image)
     for instance in instances:
-        assert await containers_of(instance) == ""
+        assert await platform.containers_of(instance) == ""
     await no_gpu_is_promised_to(instances, platform)
     await until(
         lambda: everything_is_told(platform),
@@ -142,15 +141,13 @@ async def test_the_main_job_ends_well_whenever_the_platform_is_killed(
 
 async def no_gpu_is_promised_to(instances: list[Json], platform: RunningPlatform) -> None:
     ids = [instance["id"] for instance in instances]
-    rows = await ask(
-        platform,
+    rows = await platform.ask(
         "scheduler",
         "SELECT instance_id FROM promises WHERE instance_id = ANY($1::uuid[])",
         ids,
     )
     assert rows == []
-    kept = await ask(
-        platform,
+    kept = await platform.ask(
         "scheduler",
         "SELECT g.uuid FROM gpus g LEFT JOIN promises p ON p.gpu_uuid = g.uuid"
         " GROUP BY g.uuid, g.promised_milli HAVING g.promised_milli <> coalesce(sum(p.milli), 0)",
@@ -160,14 +157,14 @@ async def no_gpu_is_promised_to(instances: list[Json], platform: RunningPlatform
 
 async def everything_is_told(platform: RunningPlatform) -> bool:
     for service in ("auth", "storage", "registry", "market", "scheduler"):
-        if await ask(platform, service, "SELECT 1 FROM outbox WHERE published_at IS NULL"):
+        if await platform.ask(service, "SELECT 1 FROM outbox WHERE published_at IS NULL"):
             return False
-        assert await ask(platform, service, "SELECT type, error FROM dead_letters") == []
+        assert await platform.ask(service, "SELECT type, error FROM dead_letters") == []
     return True
 
 
 async def the_ledger_sums(platform: RunningPlatform, user: Person) -> None:
-    total = await ask(platform, "market", "SELECT sum(amount) AS total FROM ledger_entries")
+    total = await platform.ask("market", "SELECT sum(amount) AS total FROM ledger_entries")
     assert total[0]["total"] == 0
     bills = (await user.get("/bills", size=200))["items"]
     wallet = await user.get("/wallet")
@@ -175,16 +172,3 @@ async def the_ledger_sums(platform: RunningPlatform, user: Person) -> None:
     assert Decimal(wallet["held"]) == 0
     spent = sum(Decimal(bill["amount"]) for bill in bills)
     assert Decimal(wallet["balance"]) == Decimal(1000) - spent
-
-
-async def ask(
-    platform: RunningPlatform, database: str, question: str, *values: object
-) -> list[asyncpg.Record]:
-    """Of the platform's own database: what no route would tell."""
-    connection = await asyncpg.connect(
-        host=str(platform.home / "postgres" / "run"), user="postgres", database=database
-    )
-    try:
-        return list(await connection.fetch(question, *values))
-    finally:
-        await connection.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.doors import QUIET, containers_of, rent, sftp, ssh
+from tests.e2e.doors import QUIET, rent, sftp, ssh
 from tests.e2e.people import Json, Person, register, run
 from tests.e2e.platform import RunningPlatform
 from tests.e2e.waiting import until
@@ -103,13 +103,13 @@ async def test_a_killed_platform_comes_back_with_its_containers_and_sums(
     platform: RunningPlatform, user: Person, key: Path, image: Json
 ) -> None:
     instance = await user.instance_in((await rent(user, image))["id"], "running")
-    before = await containers_of(instance)
+    before = await platform.containers_of(instance)
     await platform.kill()
-    assert await containers_of(instance) == before != ""
+    assert await platform.containers_of(instance) == before != ""
     await platform.start()
     again = await user.instance_in(instance["id"], "running")
     assert again["started_at"] == instance["started_at"]
     assert await ssh(again, key, "echo alive") == "alive\n"
     await user.post(f"/instances/{instance['id']}/release")
     await user.instance_in(instance["id"], "released")
-    assert await containers_of(instance) == ""
+    assert await platform.containers_of(instance) == ""

@@ -81,36 +81,48 @@ async def show_account(account_id: UUID, session: Session) -> AccountView:
 
 
 @router.post("/{account_id}/approve", summary="Approve", **policy(Policy.OPERATOR))
-async def approve_account(account_id: UUID, caller: LiveCaller, session: Session) -> AccountView:
+async def approve_account(
+    account_id: UUID, caller: LiveCaller, session: Session, parts: PartsDep
+) -> AccountView:
     """pending or rejected → active."""
     return AccountView.of(
-        await move_account(session, account_id, Move.approve, reason="", actor=caller.id)
+        await move_account(
+            session, parts.revoking, account_id, Move.approve, reason="", actor=caller.id
+        )
     )
 
 
 @router.post("/{account_id}/enable", summary="Enable again", **policy(Policy.OPERATOR))
-async def enable_account(account_id: UUID, caller: LiveCaller, session: Session) -> AccountView:
+async def enable_account(
+    account_id: UUID, caller: LiveCaller, session: Session, parts: PartsDep
+) -> AccountView:
     """disabled → active."""
     return AccountView.of(
-        await move_account(session, account_id, Move.enable, reason="", actor=caller.id)
+        await move_account(
+            session, parts.revoking, account_id, Move.enable, reason="", actor=caller.id
+        )
     )
 
 
 @router.post("/{account_id}/reject", summary="Reject", **policy(Policy.OPERATOR))
 async def reject_account(
-    account_id: UUID, body: Reason, caller: LiveCaller, session: Session
+    account_id: UUID, body: Reason, caller: LiveCaller, session: Session, parts: PartsDep
 ) -> AccountView:
     """pending → rejected; the applicant sees the reason."""
     return AccountView.of(
-        await move_account(session, account_id, Move.reject, reason=body.reason, actor=caller.id)
+        await move_account(
+            session, parts.revoking, account_id, Move.reject, reason=body.reason, actor=caller.id
+        )
     )
 
 
 @router.post("/{account_id}/disable", summary="Disable", **policy(Policy.OPERATOR))
 async def disable_account(
-    account_id: UUID, body: Reason, caller: LiveCaller, session: Session
+    account_id: UUID, body: Reason, caller: LiveCaller, session: Session, parts: PartsDep
 ) -> AccountView:
     """active → disabled; all its sessions end."""
     return AccountView.of(
-        await move_account(session, account_id, Move.disable, reason=body.reason, actor=caller.id)
+        await move_account(
+            session, parts.revoking, account_id, Move.disable, reason=body.reason, actor=caller.id
+        )
     )

@@ -6,8 +6,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from services.auth.domain.subscriber import SubscriberState, login_of, password_of
 from services.auth.login import Granted
-from services.auth.models import Account, AuditEntry, LoginSession, SshKey
+from services.auth.models import Account, AuditEntry, LoginSession, OutsideSubscriber, SshKey
+from services.auth.signing import SigningKey
 from shared.tokens import AccountStatus, Role
 
 # No control character but line ends and tabs; the database takes no NUL.
@@ -81,6 +83,22 @@ class Refresh(_Input):
 class NewSshKey(_Input):
     name: Line
     public_key: Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+
+
+# An AMQP topic pattern of event types.
+FactPattern = Annotated[
+    str,
+    StringConstraints(
+        max_length=120, pattern=r"^(\*|#|[a-z][a-z0-9_]*)(\.(\*|#|[a-z0-9_]+)){0,5}$"
+    ),
+]
+
+
+class NewSubscriber(_Input):
+    """name: of the program; its login and its queue are `outside.<name>`."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,39}$")]
+    patterns: Annotated[list[FactPattern], Field(min_length=1, max_length=20)]
 
 
 class ServiceCredentials(_Input):
@@ -190,3 +208,51 @@ class KnownAccountView(IdentityView):
     """ssh_keys: lines for an authorized_keys file."""
 
     ssh_keys: list[str]
+
+
+class LivenessView(BaseModel):
+    """live: the login has neither ended nor run out."""
+
+    live: bool
+
+
+class SubscriberView(BaseModel):
+    """state: wanted until the broker knows it, then standing; dismissed until the broker has
+    forgotten it. trouble: why that has not been done yet."""
+
+    id: UUID
+    name: str
+    login: str
+    queue: str
+    patterns: list[str]
+    state: SubscriberState
+    trouble: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, subscriber: OutsideSubscriber) -> Self:
+        login = login_of(subscriber.name)
+        return cls(
+            id=subscriber.id,
+            name=subscriber.name,
+            login=login,
+            queue=login,
+            patterns=subscriber.patterns,
+            state=subscriber.status,
+            trouble=subscriber.trouble,
+            created_at=subscriber.created_at,
+        )
+
+
+class SubscriberLoginView(SubscriberView):
+    """url: the whole address with login and password; empty where auth was not told of it."""
+
+    password: str
+    url: str
+
+    @classmethod
+    def with_login(cls, view: SubscriberView, key: SigningKey, broker_url: str) -> Self:
+        password = password_of(view.id, key.outside_key)
+        scheme, found, rest = broker_url.partition("://")
+        url = f"{scheme}://{view.login}:{password}@{rest}" if found else ""
+        return cls(**view.model_dump(), password=password, url=url)

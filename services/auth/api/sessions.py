@@ -46,7 +46,7 @@ async def log_in(
 async def refresh(body: Refresh, parts: PartsDep, response: Response) -> TokensView:
     """Each refresh token has one successor. Presenting an old one again within 10 s repeats the
     answer; later it ends the session."""
-    granted = await refresh_session(parts.database, parts.key, body.refresh_token)
+    granted = await refresh_session(parts.database, parts.key, parts.revoking, body.refresh_token)
     _keep_out_of_caches(response)
     return TokensView.of(granted)
 
@@ -59,17 +59,19 @@ async def list_sessions(caller: Caller, session: Session, paging: Paging) -> Pag
 
 
 @router.delete("/current", status_code=204, summary="Log out", **policy(Policy.ANY_ACCOUNT))
-async def log_out(caller: Caller, session: Session) -> None:
+async def log_out(caller: Caller, session: Session, parts: PartsDep) -> None:
     if caller.session_id is None:
         raise NotFound
-    await end_session(session, caller.id, caller.session_id)
+    await end_session(session, parts.revoking, caller.id, caller.session_id)
 
 
 @router.delete(
     "/{session_id}", status_code=204, summary="End one of my sessions", **policy(Policy.ANY_ACCOUNT)
 )
-async def end_one_session(session_id: UUID, caller: Caller, session: Session) -> None:
-    await end_session(session, caller.id, session_id)
+async def end_one_session(
+    session_id: UUID, caller: Caller, session: Session, parts: PartsDep
+) -> None:
+    await end_session(session, parts.revoking, caller.id, session_id)
 
 
 def _keep_out_of_caches(response: Response) -> None:

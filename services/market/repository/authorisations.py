@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -93,3 +93,16 @@ def bills_of(account_id: UUID) -> Select[Authorisation]:
         .where(A.account_id == account_id, A.started_at.is_not(None))
         .order_by(A.started_at.desc(), A.id.desc())
     )
+
+
+async def count_by_state(session: AsyncSession) -> dict[str, int]:
+    statement = select(A.state, func.count()).group_by(A.state)
+    return {row[0]: row[1] for row in (await session.execute(statement)).all()}
+
+
+async def proven_longest_ago(session: AsyncSession) -> datetime | None:
+    """Of those that run; None when none does."""
+    statement = select(func.min(func.coalesce(A.proven_until, A.started_at))).where(
+        A.state == AuthorisationState.active.value
+    )
+    return (await session.execute(statement)).scalar_one()

@@ -66,7 +66,8 @@ async def record_host(session: AsyncSession, values: dict[str, Any]) -> None:
 async def find_priced(
     session: AsyncSession, settings: MarketSettings, host_id: UUID
 ) -> PricedHost | None:
-    statement = _priced(settings, asked=1).where(Host.id == host_id)
+    """None for one that was removed, too."""
+    statement = _priced(settings, asked=1).where(Host.id == host_id, _is_there())
     row = (await session.execute(statement)).first()
     return None if row is None else _to_priced(row)
 
@@ -92,7 +93,8 @@ async def list_priced(
 
 
 async def all_priced(session: AsyncSession, settings: MarketSettings) -> list[PricedHost]:
-    statement = _priced(settings, asked=1).order_by(Host.region, Host.gpu_model)
+    statement = _priced(settings, asked=1).where(_is_there())
+    statement = statement.order_by(Host.region, Host.gpu_model)
     return [_to_priced(row) for row in await session.execute(statement)]
 
 
@@ -107,7 +109,7 @@ async def prices_of(session: AsyncSession, models: list[str]) -> dict[str, Price
 
 def known_models() -> Select[str]:
     """Of hosts, and those that an operator has given a price."""
-    hosts = select(Host.gpu_model.label("model")).where(Host.gpu_model != "")
+    hosts = select(Host.gpu_model.label("model")).where(Host.gpu_model != "", _is_there())
     models = union(hosts, select(PriceRow.model)).subquery()
     return select(models.c.model).order_by(models.c.model)
 
@@ -133,7 +135,7 @@ def _to_priced(row: Row[Host, Decimal, Decimal, Decimal, str]) -> PricedHost:
 
 def _conditions(settings: MarketSettings, wanted: Filter) -> ColumnElement[bool]:
     card = _card(settings)
-    tests: list[ColumnElement[bool]] = [Host.cuda_rank >= wanted.cuda_rank]
+    tests: list[ColumnElement[bool]] = [_is_there(), Host.cuda_rank >= wanted.cuda_rank]
     if wanted.region is not None:
         tests.append(Host.region == wanted.region)
     if wanted.gpu_count is not None:
@@ -150,6 +152,10 @@ def _conditions(settings: MarketSettings, wanted: Filter) -> ColumnElement[bool]
         if most is not None:
             tests.append(value <= most)
     return and_(true(), *tests)
+
+
+def _is_there() -> ColumnElement[bool]:
+    return Host.state != "removed"
 
 
 def _status(asked: int) -> ColumnElement[str]:

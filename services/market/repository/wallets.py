@@ -145,3 +145,24 @@ _FAULTS = text(
 async def ledger_faults(session: AsyncSession) -> list[dict[str, Any]]:
     """Where a sum is not what it must be; empty when all is well. One statement, one snapshot."""
     return [dict(row) for row in (await session.execute(_FAULTS)).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """exhausted: wallets that were told to be empty and still are."""
+
+    count: int
+    balance: Decimal
+    held: Decimal
+    exhausted: int
+
+
+async def sums(session: AsyncSession) -> Sums:
+    """Of all wallets; for gauges."""
+    statement = select(
+        func.count(),
+        func.coalesce(func.sum(Wallet.balance), Decimal(0)),
+        func.coalesce(func.sum(Wallet.held), Decimal(0)),
+        func.count(Wallet.exhausted_told_at),
+    )
+    return Sums(*(await session.execute(statement)).one())

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from services.scheduler.domain.states import MOVES, State
-from services.scheduler.models import Gpu, HistoryEntry, Instance, Node, Words
-from services.scheduler.reading import Shown, ShownNode
+from services.scheduler.models import HistoryEntry, Instance, Node, Words
+from services.scheduler.reading import Shown
 from services.scheduler.stopping import release_due
 from shared.events.scheduler import Mode
 from shared.ids import short_name
@@ -174,6 +174,8 @@ def _said(words: Words | None, language: Language) -> str | None:
 
 
 def _runs(instance: Instance) -> bool:
+    if instance.state == State.lost.value:
+        return False
     return State.running.value in (instance.state, instance.resume)
 
 
@@ -217,48 +219,6 @@ class EventView(BaseModel):
             reason=_said(entry.reason, language),
             actor_id=entry.actor_id,
         )
-
-
-class NodeGpuView(BaseModel):
-    """promised_milli: thousandths of the device that somebody holds."""
-
-    uuid: str
-    index: int
-    model: str
-    memory_mib: int
-    healthy: bool
-    promised_milli: int
-
-    @classmethod
-    def of(cls, gpu: Gpu) -> Self:
-        return cls.model_validate(gpu, from_attributes=True)
-
-
-class NodeView(BaseModel):
-    id: UUID
-    name: str
-    region: str
-    state: str
-    simulated: bool
-    cpu_model: str
-    cpu_cores: float
-    memory_bytes: int
-    disk_bytes: int
-    disk_free_bytes: int
-    driver_version: str
-    max_cuda: str
-    tflops: float
-    address: str
-    heard_at: datetime
-    created_at: datetime
-    gpus: list[NodeGpuView]
-
-    @classmethod
-    def of(cls, shown: ShownNode) -> Self:
-        node = shown.node
-        values = {n: getattr(node, n) for n in cls.model_fields if n != "gpus"}
-        gpus = [NodeGpuView.of(gpu) for gpu in shown.gpus if gpu.present]
-        return cls.model_validate({**values, "gpus": gpus})
 
 
 class AppPathView(BaseModel):

@@ -52,11 +52,12 @@ class Seen:
 class Standing:
     """What the scheduler holds true.
 
-    resume: while saving, the state under the save.
+    resume: while saving, the state under the save; while lost, what it comes back to.
     authorised: an authorisation is open, so its end must still be told.
     started_at: of the present start, once told.
     releasing_at: when release was asked for; nothing after it is billed.
     restarts: the next start is authorised and waits for the stop.
+    settled_until: of one whose node was lost: until when it is billed already.
     """
 
     state: State
@@ -72,13 +73,16 @@ class Standing:
     stop_reason: str | None = None
     save_image_id: UUID | None = None
     progress_mark: str = ""
+    settled_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """state, resume: where it stands now. told_start, told_stop: facts to tell; abandoned: the
-    authorised start never ran. reorders: the agent must get a newer order. reason: for people;
-    None clears it. moved: more than progress has changed."""
+    authorised start never ran. told_reason: of the stop, where it is not `stop_reason`.
+    resumed_at: it is billed again from here on, under a new authorisation.
+    calls_off_restart: the next start will not be. reorders: the agent must get a newer order.
+    reason: for people; None clears it. moved: more than progress has changed."""
 
     state: State
     resume: State | None
@@ -86,7 +90,10 @@ class Outcome:
     told_start: datetime | None = None
     told_stop: datetime | None = None
     abandoned: bool = False
+    resumed_at: datetime | None = None
+    calls_off_restart: bool = False
     stop_reason: StopReason | None = None
+    told_reason: str | None = None
     reason: Text | None = None
     returns_gpus: bool = False
     restarts: bool = False
@@ -102,12 +109,17 @@ _SELF_ENDED = {
     "host_down": StopReason.host_down,
     "shutdown": StopReason.shutdown,
     "killed": StopReason.shutdown,
+    "lease": StopReason.lease,
 }
 _END_WORDS = {
     "oom": Text("内存超出限额，实例被终止", "Out of memory: the instance was ended"),
     "host_down": Text("主机曾经停机", "The host went down"),
     "shutdown": Text("在实例内部关机", "Shut down from inside"),
     "killed": Text("实例的主进程被终止", "The instance's main process was killed"),
+    "lease": Text(
+        "主机与平台断开，直到已付费的时间用完",
+        "The host was cut off until the paid time was over",
+    ),
 }
 
 
@@ -133,6 +145,8 @@ def _container(standing: Standing, seen: Seen, reported_at: datetime) -> Outcome
             return _at_rest(standing, seen)
         case State.releasing:
             return _until_gone(standing, seen, reported_at)
+        case State.lost:
+            return _after_loss(standing, seen, reported_at)
         case _:
             return None
 
@@ -205,6 +219,26 @@ def _until_gone(standing: Standing, seen: Seen, reported_at: datetime) -> Outcom
         return None
     settled = _settled(standing, seen, reported_at)
     return replace(settled, state=State.released, returns_gpus=True)
+
+
+def _after_loss(standing: Standing, seen: Seen, reported_at: datetime) -> Outcome | None:
+    """The node is back. Nothing is billed for the gap, whatever ran in it."""
+    goes_on = standing.resume is State.running
+    if seen.state in _ENDED:
+        end = seen.end_reason or "host_down"
+        ended_itself = goes_on and end != "ordered"
+        return Outcome(
+            State.stopped,
+            None,
+            stop_reason=_SELF_ENDED.get(end, StopReason.host_down) if goes_on else None,
+            reason=_END_WORDS.get(end) if ended_itself else None,
+            returns_gpus=True,
+            reorders=goes_on,
+        )
+    if goes_on and seen.state is SeenState.running:
+        resumed_at = max(reported_at, standing.settled_until or reported_at)
+        return Outcome(State.running, None, resumed_at=resumed_at)
+    return None
 
 
 def _settled(standing: Standing, seen: Seen, reported_at: datetime) -> Outcome:

@@ -25,13 +25,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """waiting: asks that came before this one and wait here."""
+    """draining: it takes nothing new. waiting: asks that came before this one and wait here."""
 
     node_id: UUID
     online: bool
     max_cuda: str
     devices: tuple[Device, ...]
     waiting: int = 0
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Plan:
 
 class Cause(StrEnum):
     offline = "offline"
+    draining = "draining"
     image_too_new = "image_too_new"
     too_few = "too_few"  # never, on this host
     taken = "taken"
@@ -100,6 +102,12 @@ def refuse(node: NodeSnapshot, ask: Ask) -> Refusal | None:
             Cause.offline,
             Text("主机暂时失联", "The host is not answering at present"),
         )
+    if node.draining:
+        words = Text(
+            "主机将停机维护，不再接受新的开机",
+            "The host is being emptied for maintenance and takes no new start",
+        )
+        return Refusal(node.node_id, Cause.draining, words)
     if not cuda_fits(ask.cuda, node.max_cuda):
         words = Text(
             f"镜像需要 CUDA {ask.cuda}，主机驱动最高支持 {node.max_cuda}",

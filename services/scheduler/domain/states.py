@@ -39,6 +39,7 @@ class StopReason(StrEnum):
     oom = "oom"
     host_down = "host_down"
     expired = "expired"
+    lease = "lease"  # cut off from the platform until the paid time was over
 
 
 S = State
@@ -71,7 +72,7 @@ MOVES: Mapping[State, tuple[Move, ...]] = {
     S.releasing: (),
     S.released: (),
     S.failed: (Move.start, Move.release),
-    S.lost: (Move.release,),
+    S.lost: (Move.stop, Move.release),
 }
 
 TERMINAL = frozenset(state for state, targets in TRANSITIONS.items() if not targets)
@@ -105,6 +106,7 @@ _WANTS: Mapping[State, Want | None] = {
     S.released: None,
     # Stopped, not absent: its disks may hold work of an earlier run.
     S.failed: "stopped",
+    # Of one that does not come back to running.
     S.lost: "stopped",
 }
 
@@ -132,7 +134,8 @@ def active_state(state: State, resume: State | None) -> State:
 
 
 def want_of(state: State, resume: State | None) -> Want | None:
-    return _WANTS[active_state(state, resume)]
+    under = resume if state is S.lost and resume is not None else active_state(state, resume)
+    return _WANTS[under]
 
 
 def diagram() -> str:

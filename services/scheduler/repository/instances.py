@@ -75,6 +75,40 @@ async def on_node(session: AsyncSession, node_id: UUID) -> list[Instance]:
     return list((await session.execute(statement)).scalars())
 
 
+async def lock_on_node(session: AsyncSession, node_id: UUID) -> list[Instance]:
+    """All that stand there, with their locks."""
+    statement = (
+        select(Instance)
+        .where(Instance.node_id == node_id, Instance.state.in_(LIVE))
+        .order_by(Instance.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def count_on_node(session: AsyncSession, node_id: UUID) -> int:
+    statement = (
+        select(func.count())
+        .select_from(Instance)
+        .where(Instance.node_id == node_id, Instance.state.in_(LIVE))
+    )
+    return (await session.execute(statement)).scalar_one()
+
+
+async def note_seen_running(
+    session: AsyncSession, node_id: UUID, start_tokens: Collection[UUID], at: datetime
+) -> None:
+    if start_tokens:
+        statement = (
+            update(Instance)
+            .where(Instance.node_id == node_id, Instance.start_token.in_(start_tokens))
+            .values(seen_running_at=at)
+            .execution_options(synchronize_session=False)
+        )
+        await session.execute(statement)
+
+
 async def of_account(
     session: AsyncSession, account_id: UUID, states: Collection[State]
 ) -> list[Instance]:

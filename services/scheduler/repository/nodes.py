@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Text
 
-from services.scheduler.models import Gpu, Node, Port, Promise
+from services.scheduler.domain.node_states import NodeState
+from services.scheduler.models import Breaker, Gpu, Node, Port, Promise
 
 
 class PlacementStale(RuntimeError):
@@ -34,11 +35,14 @@ async def find_node(session: AsyncSession, node_id: UUID, *, lock: bool = False)
 
 
 def all_nodes() -> Select[Node]:
-    return select(Node).order_by(Node.name, Node.id)
+    """But those that were removed."""
+    statement = select(Node).where(Node.state != NodeState.removed.value)
+    return statement.order_by(Node.name, Node.id)
 
 
 async def node_ids(session: AsyncSession) -> list[UUID]:
-    return list((await session.execute(select(Node.id))).scalars())
+    statement = select(Node.id).where(Node.state != NodeState.removed.value)
+    return list((await session.execute(statement)).scalars())
 
 
 async def nodes_by_id(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Node]:
@@ -51,9 +55,80 @@ async def upsert_node(session: AsyncSession, values: dict[str, Any]) -> None:
     await session.execute(row)
 
 
-async def silent_nodes(session: AsyncSession, heard_before: datetime) -> list[UUID]:
-    statement = select(Node.id).where(Node.state == "online", Node.heard_at < heard_before)
+async def note_heartbeat(
+    session: AsyncSession,
+    node_id: UUID,
+    *,
+    digest: str,
+    sequence: int,
+    reported_at: datetime,
+    looked_since: datetime,
+    disk_free_bytes: int,
+    now: datetime,
+) -> bool:
+    """One statement for a report that says what the one before it said. False: it says more, or a
+    whole look is due (none since `looked_since`), and nothing was written."""
+    statement = (
+        update(Node)
+        .where(
+            Node.id == node_id,
+            Node.digest == digest,
+            Node.state == NodeState.online.value,
+            ~Node.revoked,
+            Node.sequence < sequence,
+            Node.usage_proven_at > looked_since,
+        )
+        .values(
+            sequence=sequence,
+            reported_at=reported_at,
+            heard_at=now,
+            disk_free_bytes=disk_free_bytes,
+        )
+        .returning(Node.id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def lock_unheard(session: AsyncSession, heard_before: datetime, limit: int) -> list[Node]:
+    """Online nodes not heard since, with their locks; those that others hold are left out."""
+    statement = (
+        select(Node)
+        .where(Node.state == NodeState.online.value, Node.heard_at < heard_before)
+        .order_by(Node.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
     return list((await session.execute(statement)).scalars())
+
+
+async def lost_candidates(session: AsyncSession, heard_before: datetime) -> list[UUID]:
+    """Silent ones that have reported before."""
+    statement = select(Node.id).where(
+        Node.state == NodeState.silent.value, Node.boot_id != "", Node.heard_at < heard_before
+    )
+    return list((await session.execute(statement.order_by(Node.heard_at))).scalars())
+
+
+async def count_heard(session: AsyncSession, since: datetime) -> tuple[int, int]:
+    """Nodes that were heard since then, and those of them that are silent or lost now."""
+    quiet = Node.state.in_([NodeState.silent.value, NodeState.lost.value])
+    statement = select(func.count(), func.count().filter(quiet)).where(
+        Node.heard_at >= since,
+        Node.boot_id != "",
+        Node.state != NodeState.removed.value,
+        ~Node.revoked,
+    )
+    heard, silent = (await session.execute(statement)).one()
+    return heard, silent
+
+
+async def find_breaker(session: AsyncSession, *, lock: bool = False) -> Breaker:
+    found = await session.get(Breaker, 1, with_for_update=lock or None, populate_existing=lock)
+    if found is None:
+        raise LookupError("the breaker's row is gone")
+    return found
 
 
 async def devices(session: AsyncSession, node_id: UUID) -> list[Gpu]:
@@ -132,6 +207,11 @@ async def promise(
 async def return_promises(session: AsyncSession, instance_id: UUID) -> bool:
     """True when there were any."""
     return bool((await session.execute(_RETURN, {"instance_id": instance_id})).all())
+
+
+async def count_promises(session: AsyncSession, node_id: UUID) -> int:
+    statement = select(func.count()).select_from(Promise).where(Promise.node_id == node_id)
+    return (await session.execute(statement)).scalar_one()
 
 
 async def devices_of(

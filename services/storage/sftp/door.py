@@ -12,7 +12,6 @@ from uuid import UUID
 
 import asyncssh
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.storage.clients.auth import AuthClient, KnownAccount
 from services.storage.quota import Volumes
@@ -20,9 +19,11 @@ from services.storage.settings import StorageSettings
 from services.storage.sftp.entrance import Entrance
 from services.storage.sftp.protocol import BoundedHandler, Channel, Reader, Writer
 from services.storage.sftp.session import NetDiskSession
+from shared.bus import Keeping, Subscription
 from shared.errors import Unavailable
 from shared.events import Envelope
 from shared.events.auth import AccountDisabled
+from shared.ids import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -207,10 +208,14 @@ class SftpDoor:
             log.info("sftp_shown_out", account_id=str(account_id))
             entrance.end(asyncssh.DISC_BY_APPLICATION, "This account is disabled")
 
-    async def when_disabled(
-        self, session: AsyncSession, disabled: AccountDisabled, event: Envelope
-    ) -> None:
-        self.show_out(disabled.account_id)
+    def disablings(self, queue: str) -> Subscription:
+        """Every copy hears all of them, since nobody knows where an account is in; queue: this
+        copy's own. Nothing is remembered of them, as `check_accounts` finds what was missed."""
+
+        async def show_out(event: Envelope) -> None:
+            self.show_out(AccountDisabled.model_validate(event.data).account_id)
+
+        return Subscription(queue, (AccountDisabled.type,), show_out, keeping=Keeping.nothing)
 
     async def check_accounts(self) -> None:
         """Events are hints: whoever is in is asked about now and then. With auth away they stay."""
@@ -229,7 +234,8 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = asyncssh.generate_private_key("ssh-ed25519", comment="chusuan sftp")
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        # Not the process id: in containers every copy has the same.
+        partial = path.with_name(f"{path.name}.{new_id().hex}")
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from services.auth.main import create_app
 from services.auth.settings import AuthSettings
 from shared.app import Runtime
+from shared.bus.admission import Admission
 from shared.database import Database
 from shared.ids import new_id
 
@@ -104,7 +105,7 @@ def open_house(database_url: str, tmp_path: Path) -> Opener:
     unique = new_id().hex
 
     @asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[House]:
+    async def start(admission: Admission | None = None, **changes: Any) -> AsyncIterator[House]:
         values: dict[str, Any] = {
             "database_url": database_url,
             "bus_url": f"memory://{unique}",
@@ -117,7 +118,7 @@ def open_house(database_url: str, tmp_path: Path) -> Opener:
             **changes,
         }
         settings = AuthSettings(**values)
-        app = create_app(settings)
+        app = create_app(settings, admission=admission)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://auth") as http:

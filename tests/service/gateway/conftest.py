@@ -31,6 +31,7 @@ class Doorway:
     instances: dict[UUID, Instance]
     app: TenantApp
     redis: Redis
+    ended: dict[UUID, bool]
     port: int
     app_port: int
 
@@ -78,6 +79,7 @@ def open_doorway(tmp_path: Path) -> OpenDoorway:
     @contextlib.asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[Doorway]:
         identity, instances, tenant = TestIdentity(), dict[UUID, Instance](), TenantApp()
+        ended = dict[UUID, bool]()
         sockets = {name: tmp_path / f"{name}.sock" for name in ("auth", "scheduler")}
         redis_url = f"memory://{new_id()}"
         settings = GatewaySettings(
@@ -93,7 +95,7 @@ def open_doorway(tmp_path: Path) -> OpenDoorway:
         async with contextlib.AsyncExitStack() as stack:
             gateway = create_app(settings, key_source=identity)
             servers = served(
-                (play_auth(identity), {"uds": str(sockets["auth"])}),
+                (play_auth(identity, ended), {"uds": str(sockets["auth"])}),
                 (play_scheduler(identity, instances), {"uds": str(sockets["scheduler"])}),
                 (tenant.app(), {"port": app_port, "ws_max_size": 1 << 30}),
                 (gateway, {"port": port, "timeout_graceful_shutdown": 1, **SERVER_OPTIONS}),
@@ -108,7 +110,7 @@ def open_doorway(tmp_path: Path) -> OpenDoorway:
                 cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             )
             http = await stack.enter_async_context(client)
-            yield Doorway(http, identity, instances, tenant, redis, port, app_port)
+            yield Doorway(http, identity, instances, tenant, redis, ended, port, app_port)
 
     return start
 

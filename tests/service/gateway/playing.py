@@ -1,6 +1,7 @@
 """What stands behind the gateway, played by the test: auth, the scheduler, an app of a tenant."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -33,8 +34,20 @@ class Instance:
     )
 
 
-def play_auth(identity: TestIdentity) -> FastAPI:
+def play_auth(identity: TestIdentity, ended: dict[UUID, bool]) -> FastAPI:
+    """ended: sessions that are over, and whether that is still told."""
     app = FastAPI()
+
+    @app.get("/internal/ended-sessions")
+    async def ended_sessions(since: float) -> dict[str, Any]:
+        sessions = [
+            {"id": str(id_), "ended_at": time.time()} for id_, told in ended.items() if told
+        ]
+        return {"whole_until": time.time(), "sessions": sessions}
+
+    @app.get("/internal/sessions/{session_id}/live")
+    async def live(session_id: UUID) -> dict[str, bool]:
+        return {"live": session_id not in ended}
 
     @app.post("/internal/service-tokens", status_code=201)
     async def service_token(body: dict[str, str]) -> JSONResponse:
@@ -75,6 +88,14 @@ def play_scheduler(identity: TestIdentity, instances: dict[UUID, Instance]) -> F
                 "apps": found.apps,
             }
         )
+
+    @app.get("/internal/health")
+    async def health(authorization: Annotated[str, Header()]) -> JSONResponse:
+        caller = await verifier.verify(authorization.removeprefix("Bearer "))
+        if caller.role is not Role.service:
+            return JSONResponse({"code": "forbidden", "title": "-", "detail": "-"}, 403)
+        known = {"service": "scheduler", "database": None, "bus_alive": True, "redis_alive": True}
+        return JSONResponse({**known, "workers": []})
 
     @app.get("/problems.json")
     async def problems() -> list[dict[str, Any]]:

@@ -191,3 +191,26 @@ async def test_a_price_that_makes_no_sense_is_refused(
     answer = await set_price(house, RTX, **changes)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
     assert (await offers(house))[0]["price_per_hour"] == "1.8800"
+
+
+async def test_a_host_that_is_gone_is_nowhere_in_the_market(house: House, payer: UUID) -> None:
+    host = await house.host(state="removed", gpu_model="Rare")
+    listed = await house.get(payer, "/offers")
+    assert str(host) not in [offer["id"] for offer in listed["items"]]
+    shown = await house.http.get(f"/api/v1/offers/{host}", headers=house.of(payer))
+    assert shown.status_code == 404
+    options = await house.get(payer, "/market/options")
+    assert "Rare" not in str(options)
+    assert (await house.ask(payer, node_id=str(host))).status_code == 404
+
+
+async def test_a_draining_host_is_not_rentable_and_a_restart_there_is_paid(
+    house: House, payer: UUID
+) -> None:
+    host = await house.host(state="draining")
+    assert (await house.get(payer, f"/offers/{host}"))["status"] == "offline"
+    assert (await house.ask(payer, node_id=str(host))).status_code == 200
+    for state in ("silent", "lost"):
+        away = await house.host(state=state)
+        assert (await house.get(payer, f"/offers/{away}"))["status"] == "offline"
+        assert (await house.ask(payer, node_id=str(away))).status_code == 409

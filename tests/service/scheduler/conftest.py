@@ -290,7 +290,7 @@ def open_house(database_url: str) -> Opener:
     unique = new_id().hex
 
     @asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[House]:
+    async def start(*, admission: Any = None, **changes: Any) -> AsyncIterator[House]:
         settings = SchedulerSettings(
             **{
                 "database_url": database_url,
@@ -307,7 +307,9 @@ def open_house(database_url: str) -> Opener:
             status="ready", apps=[ImageApp(name="jupyterlab", path="lab")],
         )  # fmt: skip
         registry.images[image.id] = image
-        app = create_app(settings, key_source=identity, market=market, registry=registry)
+        app = create_app(
+            settings, key_source=identity, market=market, registry=registry, admission=admission
+        )
         bus = open_bus(f"memory://{unique}")
         facts = Facts()
         await bus.subscribe(Subscription("test.facts", (FACTS,), facts.take))

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Column, Integer, MetaData, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -157,6 +158,96 @@ async def test_a_slow_consumer_does_not_lose_its_event_to_another_relay(
     assert deliveries == 1
 
 
+class _Told:
+    """A bus that remembers in which order it was told, across relays. delay_s: of this relay's
+    way to it."""
+
+    def __init__(self, told: list[object], delay_s: float = 0.0) -> None:
+        self._told = told
+        self._delay_s = delay_s
+        self.arrives = asyncio.Event()
+
+    async def handle(self, event: Envelope) -> None:
+        await asyncio.sleep(self._delay_s)
+        self._told.append(event.data["number"])
+        self.arrives.set()
+
+
+async def test_several_relays_keep_the_order_of_a_subject(database: Database) -> None:
+    """Also of more events than one relay claims at once, which others then look beyond."""
+    told: list[object] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for delay_s in (0.0, 0.001, 0.002):
+            await stack.enter_async_context(_relaying(database, _Told(told, delay_s).handle))
+        for first in range(0, 400, 20):
+            await _emit_all(database, range(first, first + 20))
+        async with asyncio.timeout(60):
+            while len(told) < 400:
+                await asyncio.sleep(0.01)
+    assert told == list(range(400))
+
+
+async def test_claims_of_relays_at_the_same_moment_never_split_a_subject(
+    database: Database,
+) -> None:
+    """Two who look at once see the same rows unclaimed; the second must not take the rest."""
+    await _emit_all(database, range(250))
+    relays = [Relay(database, MemoryBus()) for _ in range(4)]
+    claims = await asyncio.gather(*(relay._claim() for relay in relays))
+    assert sorted(len(claim) for claim in claims) == [0, 0, 0, outbox.BATCH]
+
+
+async def test_what_follows_a_row_that_another_is_just_taking_waits(database: Database) -> None:
+    await _emit_all(database, range(3))
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1 FROM outbox ORDER BY position LIMIT 1 FOR UPDATE"))
+        assert await Relay(database, MemoryBus())._claim() == []
+    assert len(await Relay(database, MemoryBus())._claim()) == 3
+
+
+async def test_a_relay_whose_claim_ran_out_leaves_the_rest_to_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that stood still: it ends with the event that was on its way."""
+    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
+    told: list[object] = []
+    stuck, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stands_still(event: Envelope) -> None:
+        stuck.set()
+        await go_on.wait()
+        told.append(("late", event.data["number"]))
+
+    class Still(Relay):
+        async def _renew_claims(self) -> None:
+            await asyncio.Event().wait()
+
+        async def _claim(self) -> list[Envelope]:
+            return [] if stuck.is_set() else await super()._claim()
+
+    bus = MemoryBus()
+    await bus.subscribe(Subscription("q", ("test.#",), stands_still))
+    still = asyncio.create_task(Still(database, bus).run())
+    await _emit_all(database, range(5))
+    await stuck.wait()
+    async with _relaying(database, _Told(told).handle):
+        async with asyncio.timeout(20):
+            while len(told) < 5:
+                await asyncio.sleep(0.01)
+        go_on.set()
+        async with asyncio.timeout(20):
+            while len(told) < 6:
+                await asyncio.sleep(0.01)
+        await _emit_all(database, range(5, 6))
+        async with asyncio.timeout(20):
+            while 5 not in told and ("late", 5) not in told:
+                await asyncio.sleep(0.01)
+    still.cancel()
+    await asyncio.gather(still, return_exceptions=True)
+    assert told[:6] == [0, 1, 2, 3, 4, ("late", 0)]
+    assert len(told) == 7
+
+
 @contextlib.asynccontextmanager
 async def _relaying(database: Database, handler: Handler) -> AsyncIterator[None]:
     bus = MemoryBus()
@@ -207,3 +298,41 @@ async def test_a_poison_event_is_parked_and_its_neighbours_go_on(
         parked = (await session.execute(text("SELECT error FROM dead_letters"))).scalars().all()
     assert numbers == [6, 8]
     assert parked == ["ValueError('seven')"]
+
+
+async def test_what_is_not_yet_told_grows_old(database: Database) -> None:
+    await _emit_all(database, range(2))
+    async with database.transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE outbox SET envelope = jsonb_set(envelope, '{time}', "
+                "to_jsonb(now() - interval '90 seconds')) "
+                "WHERE (envelope #>> '{data,number}') = '0'"
+            )
+        )
+        count, oldest_s = await outbox.waiting(session)
+    assert count == 2
+    assert 90 <= oldest_s < 120
+
+
+async def test_each_event_is_counted_by_what_became_of_it(
+    database: Database, bus: MemoryBus, relay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_DELAYS_S", (0.0,))
+
+    async def effect(session: AsyncSession, happened: Happened, _: Envelope) -> None:
+        if happened.number == 1:
+            raise ValueError("poison")
+
+    def count(outcome: str) -> float:
+        labels = {"consumer": "test.counted", "outcome": outcome}
+        return REGISTRY.get_sample_value("chusuan_inbox_events_total", labels) or 0.0
+
+    await bus.subscribe(consume(database, "test.counted", on(Happened, effect)))
+    await _emit_all(database, range(3))
+    async with asyncio.timeout(10):
+        while count("handled") < 2 or count("parked") < 1:
+            await asyncio.sleep(0.01)
+    assert count("failed") == 2
+    async with database.transaction() as session:
+        assert await inbox.count_dead_letters(session) == 1

@@ -18,6 +18,7 @@ from cli.main import app as cli
 
 INSTANCE_ID = "01930000-0000-7000-8000-00000000aaaa"
 OFFER_ID = "01930000-0000-7000-8000-00000000bbbb"
+NODE_ID = "01930000-0000-7000-8000-00000000dddd"
 IMAGE_ID = "01930000-0000-7000-8000-00000000cccc"
 
 
@@ -117,8 +118,40 @@ def respond(fake: FakeGateway, request: Request, path: str, body: Any) -> Respon
             return JSONResponse(page(fake.instance()))
         case ("GET", ["instances", _]) | ("POST", ["instances", _, "stop" | "start" | "release"]):
             return JSONResponse(fake.instance())
+        case _, ["nodes", *rest]:
+            return respond_nodes(request.method, rest)
         case _, ["files", *_]:
             return respond_files(fake, request.method, path, where, body)
+    return problem(404, "not_found")
+
+
+NODE = {
+    "id": NODE_ID, "name": "gpu-7", "region": "wuhan-1", "state": "draining", "draining": True,
+    "simulated": False, "labels": {"rack": "3"}, "credential": "admitted", "boot_id": "b1",
+    "cpu_model": "EPYC", "cpu_cores": 64.0, "memory_bytes": 1 << 36, "disk_free_bytes": 1 << 40,
+    "driver_version": "550", "max_cuda": "12.4", "address": "203.0.113.5",
+    "heard_at": "2026-11-24T10:00:00Z",
+    "gpus": [{"model": "A100", "promised_milli": 1000}, {"model": "A100", "promised_milli": 0}],
+}  # fmt: skip
+
+
+def respond_nodes(method: str, rest: list[str]) -> Response:
+    match method, rest:
+        case "GET", []:
+            breaker = {"open": True, "opened_at": "2026-11-24T10:00:00Z"}
+            return JSONResponse({**page(NODE), "breaker": breaker})
+        case "POST", ["invitations"]:
+            made = {
+                "id": NODE_ID, "token": "csj1.abc", "command": "chusuan agent --join csj1.abc",
+                "expires_at": "2026-11-25T10:00:00Z",
+            }  # fmt: skip
+            return JSONResponse(made, 201)
+        case "POST", ["breaker", "close"]:
+            return JSONResponse({"open": False, "opened_at": None})
+        case "DELETE", [_]:
+            return Response(status_code=204)
+        case ("GET", [_]) | ("POST", [_, "drain" | "resume" | "revoke"]):
+            return JSONResponse(NODE)
     return problem(404, "not_found")
 
 

@@ -35,3 +35,9 @@ def test_the_page_asks_nothing_of_the_outside_and_escapes_what_it_shows() -> Non
     shown = page(join({"auth": _document("/api/v1/a", {})}, "1"))
     assert "http" not in shown.replace("http-", "")
     assert "&lt;b&gt;" in shown
+
+
+def test_the_page_leads_to_both_documents() -> None:
+    shown = page(join({}, "1"))
+    assert "href=/api/openapi.json" in shown
+    assert "href=/api/asyncapi.json" in shown

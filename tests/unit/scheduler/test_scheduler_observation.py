@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scheduler.domain.loss import lose
 from services.scheduler.domain.observation import Outcome, Seen, SeenSave, SeenState, Standing
 from services.scheduler.domain.observation import observe as judge
 from services.scheduler.domain.states import State, active_state, may_move
@@ -32,7 +33,9 @@ seens = st.builds(
     state=st.sampled_from(SeenState),
     started_at=perhaps_moments,
     finished_at=perhaps_moments,
-    end_reason=st.sampled_from([None, "ordered", "shutdown", "oom", "killed", "host_down"]),
+    end_reason=st.sampled_from(
+        [None, "ordered", "shutdown", "oom", "killed", "host_down", "lease"]
+    ),
     save=st.none() | saves,
 )
 
@@ -43,6 +46,8 @@ def standings(draw: st.DrawFn) -> Standing:
     resume = None
     if state is State.saving:
         resume = draw(st.sampled_from([State.running, State.stopping, State.stopped]))
+    if state is State.lost:
+        resume = draw(st.sampled_from([State.running, State.stopping]))
     under = active_state(state, resume)
     started = draw(moments) if under is State.running else draw(perhaps_moments)
     return Standing(
@@ -51,13 +56,15 @@ def standings(draw: st.DrawFn) -> Standing:
         mode=draw(st.sampled_from(["gpu", "cpu"])),
         generation=2,
         start_token=TOKEN,
-        authorised=under is State.running or draw(st.booleans()),
+        # What was authorised has been settled when its host was lost.
+        authorised=under is State.running or (state is not State.lost and draw(st.booleans())),
         holds_gpus=draw(st.booleans()),
         # Neither is a save accepted during a restart, nor a restart during a save.
         restarts=state is State.stopping and draw(st.booleans()),
         started_at=started,
         releasing_at=draw(moments) if state is State.releasing else None,
         save_image_id=IMAGE if state is State.saving else None,
+        settled_until=draw(moments) if state is State.lost else None,
     )
 
 
@@ -74,7 +81,7 @@ def test_a_report_moves_along_listed_edges_only(
 ) -> None:
     outcome = observed(standing, seen, at)
     assert outcome.state is standing.state or may_move(standing.state, outcome.state)
-    assert (outcome.resume is not None) is (outcome.state is State.saving)
+    assert (outcome.resume is not None) is (outcome.state in (State.saving, State.lost))
 
 
 @settings(max_examples=1000)
@@ -126,3 +133,43 @@ def test_an_authorisation_does_not_outlive_a_rest_without_an_end(
     rests = active_state(outcome.state, outcome.resume) in AT_REST
     if rests and not rested and standing.authorised:
         assert (outcome.told_stop is not None) is not outcome.abandoned
+
+
+@settings(max_examples=1000)
+@given(standings(), seens, moments)
+def test_what_goes_on_after_a_loss_is_billed_from_its_return_and_never_before_its_settlement(
+    standing: Standing, seen: Seen, at: datetime
+) -> None:
+    outcome = observed(standing, seen, at)
+    if standing.state is State.lost:
+        assert outcome.told_start is None
+        assert outcome.told_stop is None
+        assert not outcome.abandoned
+    if outcome.resumed_at is not None:
+        assert (standing.state, standing.resume) == (State.lost, State.running)
+        assert seen.state is SeenState.running
+        assert standing.settled_until is not None
+        assert outcome.resumed_at == max(at, standing.settled_until)
+
+
+@settings(max_examples=1000)
+@given(standings(), perhaps_moments)
+def test_a_loss_moves_along_listed_edges_ends_what_is_authorised_once_and_keeps_the_gpus(
+    standing: Standing, proof: datetime | None
+) -> None:
+    outcome = lose(standing, proof)
+    if outcome is None:
+        assert standing.state not in (State.creating, State.starting, State.running, State.saving)
+        return
+    assert outcome.state is standing.state or may_move(standing.state, outcome.state)
+    assert (outcome.resume is not None) is (outcome.state is State.lost)
+    assert not outcome.returns_gpus
+    assert standing.authorised is ((outcome.told_stop is not None) or outcome.abandoned)
+    assert outcome.calls_off_restart is (standing.restarts and outcome.state is State.lost)
+    if outcome.told_stop is not None:
+        assert standing.started_at is not None
+        assert not outcome.abandoned
+        assert standing.started_at <= outcome.told_stop
+        assert outcome.told_stop <= max(standing.started_at, proof or standing.started_at)
+        if standing.releasing_at is not None:
+            assert outcome.told_stop <= max(standing.started_at, standing.releasing_at)

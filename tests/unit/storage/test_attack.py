@@ -12,6 +12,7 @@ from services.storage.entries import Kind
 from services.storage.errors import LeadsOutside, NoSuchFile, WrongKind
 from services.storage.upload import Upload
 from services.storage.volume import Volume
+from shared.ids import new_id
 
 SECRET = b"host secret"
 
@@ -39,7 +40,7 @@ def files(volume: Volume, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def upload(volume: Volume) -> Iterator[Upload]:
-    upload = volume.new_upload()
+    upload = volume.new_upload(new_id())
     upload.write(b"mine")
     yield upload
     upload.close()

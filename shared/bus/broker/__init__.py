@@ -1,0 +1,1 @@
+"""The parts of the bus on RabbitMQ; `shared.bus.amqp` joins them."""

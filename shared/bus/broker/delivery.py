@@ -1,0 +1,79 @@
+"""One channel's worth of deliveries, and what may still be said about each of them."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pydantic import ValidationError
+
+from shared.bus.broker.link import BROKEN
+from shared.bus.topology import REPORTS, key_of
+from shared.events.envelope import Envelope
+
+
+class Unreadable(Exception):
+    pass
+
+
+def read(message: AbstractIncomingMessage) -> Envelope:
+    """Raises Unreadable, also for an event that says it is another than its key says."""
+    try:
+        event = Envelope.model_validate_json(message.body)
+    except ValidationError as error:
+        raise Unreadable(str(error)[:500]) from error
+    if key_of(event) != message.routing_key:
+        raise Unreadable(f"{event.type} of {event.subject!r} came as {message.routing_key!r}")
+    if message.exchange == REPORTS:
+        # Who logged in, not who the message says it is from; the broker compared the two.
+        return event.model_copy(update={"source": message.user_id or ""})
+    return event
+
+
+def returns(message: AbstractIncomingMessage) -> int:
+    """How often it went back to its (quorum) queue."""
+    count = message.headers.get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0
+
+
+@dataclass(eq=False, slots=True)
+class Reception:
+    """One consumer on one channel.
+
+    over: nothing that waits here is to be begun any more; it comes again to someone.
+    widen: the deliveries so far do not kill.
+    failing: an event whose handler fails while nothing else succeeds.
+    """
+
+    channel: AbstractChannel
+    over: bool = False
+    widen: asyncio.Event = field(default_factory=asyncio.Event)
+    outage: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    failing: Envelope | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    event: Envelope
+    message: AbstractIncomingMessage
+    reception: Reception
+
+    @property
+    def is_stale(self) -> bool:
+        return self.reception.over or self.reception.channel.is_closed
+
+    async def done(self) -> None:
+        """Where the channel is gone, it will come again: that is the handler's promise to bear."""
+        with contextlib.suppress(BROKEN):
+            await self.message.ack()
+
+    async def go_back(self) -> None:
+        with contextlib.suppress(BROKEN):
+            await self.message.nack(requeue=True)
+
+
+async def refuse(message: AbstractIncomingMessage) -> None:
+    """To the queue's dead letters, where it has such."""
+    with contextlib.suppress(BROKEN):
+        await message.reject(requeue=False)
