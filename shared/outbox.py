@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -124,6 +125,25 @@ async def emit(
     await session.execute(
         _outbox.insert().values(
             id=envelope.id, subject=envelope.subject, envelope=envelope.model_dump(mode="json")
+        )
+    )
+    call_after_commit(session, session.info[OUTBOX_WRITTEN].set)
+
+
+async def emit_all(session: AsyncSession, events: Sequence[tuple[Payload, object, int]]) -> None:
+    """Many at once, each with its subject and sequence; they leave in this order."""
+    if not events:
+        return
+    wrapped = [
+        Envelope.wrap(payload, subject=subject, sequence=sequence)
+        for payload, subject, sequence in events
+    ]
+    await session.execute(
+        _outbox.insert().values(
+            [
+                {"id": e.id, "subject": e.subject, "envelope": e.model_dump(mode="json")}
+                for e in wrapped
+            ]
         )
     )
     call_after_commit(session, session.info[OUTBOX_WRITTEN].set)

@@ -1,5 +1,6 @@
 """What an outcome changes: the instance's row and history, the facts told, the GPUs given back."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,15 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler import moving
 from services.scheduler.domain.observation import Outcome, Standing
 from services.scheduler.domain.states import State
+from services.scheduler.facts import facts_of
 from services.scheduler.models import Instance, Node
 from services.scheduler.placing import return_gpus
 from services.scheduler.repository import instances as rows
-from services.scheduler.stopping import tell_release, tell_save_failed
+from services.scheduler.stopping import tell_release
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
-from shared.events.scheduler import InstanceResumed, InstanceSaved, InstanceStarted
+from shared.events import Payload
 from shared.ids import new_id
-from shared.outbox import emit
+from shared.outbox import emit_all
 
 log = structlog.get_logger(__name__)
 
@@ -29,10 +31,8 @@ async def apply_outcome(
     node: Node,
     instance: Instance,
     outcome: Outcome,
-    *,
-    cause: str = "report",
 ) -> None:
-    """Needs the locks of node and instance."""
+    """Of a report. Needs the locks of node and instance."""
     now = utc_now()
     if not outcome.moved and not outcome.returns_gpus:
         await rows.change(
@@ -42,12 +42,11 @@ async def apply_outcome(
         return
     if outcome.moved:
         resumed_id = new_id() if outcome.resumed_at is not None else None
-        await _tell_run(session, instance, outcome)
-        await _tell_resumption(session, instance, outcome, resumed_id)
-        await _tell_save(session, instance, outcome)
+        facts = facts_of(instance, outcome, resumed_id)
+        await emit_all(session, [(fact, instance.id, instance.version) for fact in facts])
         await moving.move(
             session, tools.signals, instance, outcome.state,
-            cause=cause, now=now, reason=outcome.reason, reorders=outcome.reorders,
+            cause="report", now=now, reason=outcome.reason, reorders=outcome.reorders,
             **_changes(instance, outcome, now, resumed_id),
         )  # fmt: skip
         log.info(
@@ -58,6 +57,27 @@ async def apply_outcome(
         await return_gpus(session, tools.signals, node, instance.id)
     if outcome.state is State.released:
         await tell_release(session, instance)
+        # The agent may forget it.
+        tools.signals.order_changed(session, node.id)
+
+
+async def apply_losses(
+    session: AsyncSession, tools: Tools, losses: Iterable[tuple[Instance, Outcome]]
+) -> None:
+    """Of a node's loss: all in a few statements. Needs all their locks, held since they were
+    read."""
+    now = utc_now()
+    facts: list[tuple[Payload, object, int]] = []
+    for instance, outcome in losses:
+        facts += [
+            (fact, instance.id, instance.version) for fact in facts_of(instance, outcome, None)
+        ]
+        moving.move_held(
+            session, tools.signals, instance, outcome.state,
+            cause="host_lost", now=now, reason=outcome.reason, reorders=outcome.reorders,
+            **_changes(instance, outcome, now, None),
+        )  # fmt: skip
+    await emit_all(session, facts)
 
 
 def _changes(
@@ -106,79 +126,6 @@ def _changes(
             "stop_reason": None,
         }
     return changes
-
-
-async def _tell_resumption(
-    session: AsyncSession, instance: Instance, outcome: Outcome, resumed_id: UUID | None
-) -> None:
-    if resumed_id is None:
-        return
-    payload = InstanceResumed.model_validate(
-        {
-            "instance_id": instance.id,
-            "account_id": instance.account_id,
-            "old_authorisation_id": instance.lost_authorisation_id,
-            "authorisation_id": resumed_id,
-            "mode": instance.mode,
-            "started_at": outcome.resumed_at,
-        }
-    )
-    await emit(session, payload, subject=instance.id, sequence=instance.version)
-
-
-async def _tell_run(session: AsyncSession, instance: Instance, outcome: Outcome) -> None:
-    """Billing's facts, each once: the authorisation is forgotten with the last of them."""
-    if outcome.calls_off_restart and instance.next_authorisation_id is not None:
-        await moving.abandon_start(
-            session,
-            instance_id=instance.id,
-            account_id=instance.account_id,
-            authorisation_id=instance.next_authorisation_id,
-            reason=outcome.told_reason or "host_down",
-        )
-    authorisation_id = instance.authorisation_id
-    if authorisation_id is None:
-        return
-    if outcome.told_start is not None:
-        payload = InstanceStarted.model_validate(
-            {
-                "instance_id": instance.id,
-                "account_id": instance.account_id,
-                "authorisation_id": authorisation_id,
-                "mode": instance.mode,
-                "started_at": outcome.told_start,
-            }
-        )
-        await emit(session, payload, subject=instance.id, sequence=instance.version)
-    if outcome.told_stop is not None:
-        ended = outcome.stop_reason.value if outcome.stop_reason else instance.stop_reason
-        reason = outcome.told_reason or ended
-        await moving.tell_stop(
-            session, instance, authorisation_id, outcome.told_stop, reason or "user"
-        )
-    elif outcome.abandoned:
-        await moving.abandon_start(
-            session,
-            instance_id=instance.id,
-            account_id=instance.account_id,
-            authorisation_id=authorisation_id,
-            reason=outcome.reason.en if outcome.reason else instance.stop_reason or "user",
-        )
-
-
-async def _tell_save(session: AsyncSession, instance: Instance, outcome: Outcome) -> None:
-    save = outcome.save_ended
-    if save is None:
-        return
-    if save.state == "failed":
-        return await tell_save_failed(session, instance, save.message)
-    payload = InstanceSaved(
-        instance_id=instance.id,
-        image_id=save.image_id,
-        digest=save.digest,
-        size_bytes=save.size_bytes,
-    )
-    await emit(session, payload, subject=instance.id, sequence=instance.version)
 
 
 def resume_of(instance: Instance) -> State | None:

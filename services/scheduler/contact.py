@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler.applying import apply_outcome, standing_of
+from services.scheduler.applying import apply_losses, standing_of
 from services.scheduler.domain.contact import Ear, MassLoss
 from services.scheduler.domain.loss import lose
 from services.scheduler.domain.node_states import NodeState
@@ -122,14 +122,16 @@ async def lose_node(session: AsyncSession, tools: Tools, node: Node) -> list[Ins
     move_node(node, NodeState.lost)
     node.digest = ""
     found = await rows.lock_on_node(session, node.id)
-    held = await host.devices_of(session, [i.id for i in found])
-    for instance in found:
-        standing = standing_of(instance, holds_gpus=instance.id in held)
-        outcome = lose(standing, last_seen_running(instance, node))
-        if outcome is not None:
-            await apply_outcome(session, tools, node, instance, outcome, cause="host_lost")
+    judged = (
+        (each, lose(standing_of(each, holds_gpus=False), last_seen_running(each, node)))
+        for each in found
+    )
+    losses = [(each, outcome) for each, outcome in judged if outcome is not None]
+    await apply_losses(session, tools, losses)
     await tell_state(session, node)
-    log.error("node_lost", node=node.name, heard_at=node.heard_at.isoformat())
+    log.error(
+        "node_lost", node=node.name, heard_at=node.heard_at.isoformat(), instances=len(losses)
+    )
     return found
 
 

@@ -1,6 +1,7 @@
 """The one way in which an instance changes: conditional update, history row and new order; and a
 node."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -43,22 +44,57 @@ async def move(
 ) -> None:
     """reorders: the agent's order changes with it. Raises IllegalTransition, Stale."""
     source = State(instance.state)
+    values = _values(session, signals, instance, target, reason, changes, reorders=reorders)
+    await rows.change(session, instance, **values)
+    record(session, instance, source, cause=cause, now=now, actor=actor)
+
+
+def move_held(
+    session: AsyncSession,
+    signals: Signals,
+    instance: Instance,
+    target: State,
+    *,
+    cause: str,
+    now: datetime,
+    reason: Text | None = None,
+    reorders: bool = True,
+    **changes: object,
+) -> None:
+    """As `move`, for one of many whose locks this transaction has held since it read them: all of
+    them are written together. Raises IllegalTransition."""
+    source = State(instance.state)
+    values = _values(session, signals, instance, target, reason, changes, reorders=reorders)
+    for name, value in values.items():
+        setattr(instance, name, value)
+    record(session, instance, source, cause=cause, now=now, actor=None)
+
+
+def _values(
+    session: AsyncSession,
+    signals: Signals,
+    instance: Instance,
+    target: State,
+    reason: Text | None,
+    changes: Mapping[str, object],
+    *,
+    reorders: bool,
+) -> dict[str, object]:
+    source = State(instance.state)
     if target is not source:
         require_move(source, target)
-    if reorders:
-        changes["generation"] = instance.generation + 1
-        # What moves by itself belongs to the request before it.
-        changes["traceparent"] = traceparent() or instance.traceparent
-        signals.order_changed(session, instance.node_id)
-    await rows.change(
-        session,
-        instance,
-        state=target.value,
-        version=instance.version + 1,
-        status_reason=words(reason),
+    values = {
         **changes,
-    )
-    record(session, instance, source, cause=cause, now=now, actor=actor)
+        "state": target.value,
+        "version": instance.version + 1,
+        "status_reason": words(reason),
+    }
+    if reorders:
+        values["generation"] = instance.generation + 1
+        # What moves by itself belongs to the request before it.
+        values["traceparent"] = traceparent() or instance.traceparent
+        signals.order_changed(session, instance.node_id)
+    return values
 
 
 def record(
@@ -103,14 +139,22 @@ async def abandon_start(
     await emit(session, payload, subject=instance_id)
 
 
-async def tell_stop(
-    session: AsyncSession, instance: Instance, authorisation_id: UUID, at: datetime, reason: str
-) -> None:
-    payload = InstanceStopped(
+def abandonment(instance: Instance, authorisation_id: UUID, reason: str) -> StartAbandoned:
+    return StartAbandoned(
+        instance_id=instance.id,
+        account_id=instance.account_id,
+        authorisation_id=authorisation_id,
+        reason=reason,
+    )
+
+
+def stop_fact(
+    instance: Instance, authorisation_id: UUID, at: datetime, reason: str
+) -> InstanceStopped:
+    return InstanceStopped(
         instance_id=instance.id,
         account_id=instance.account_id,
         authorisation_id=authorisation_id,
         stopped_at=at,
         reason=reason,
     )
-    await emit(session, payload, subject=instance.id, sequence=instance.version)

@@ -27,6 +27,8 @@ from shared.telemetry import continued
 
 log = structlog.get_logger(__name__)
 
+# What every report says anew, and nobody is told.
+_PASSING = frozenset({"boot_id", "sequence", "reported_at", "disk_free_bytes"})
 MOST_LABELS, MOST_LETTERS = 32, 100
 
 
@@ -43,8 +45,8 @@ async def take_report(tools: Tools, report: NodeReported) -> None:
         node = await _note_node(session, tools, report)
         if node is None:
             return
-        known = {i.id: i for i in await rows.on_node(session, report.node_id)}
-        held = await host.devices_of(session, known.keys())
+        known = {i.id: i for i in await rows.looked_at(session, report.node_id)}
+        held = await host.holders(session, report.node_id)
         seen = {o.instance_id: to_seen(o) for o in report.instances if o.instance_id in known}
         await _prove_usage(session, tools, node, report, known, seen)
         meant = [
@@ -115,14 +117,16 @@ async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) 
         return None
     returned = node.state != NodeState.online
     await _note_running(session, node, report)
+    changed = returned or node.told is None
     for name, value in _node_values(report, node).items():
         if getattr(node, name) != value:
             setattr(node, name, value)
+            changed = changed or name not in _PASSING
     if returned:
         move_node(node, NodeState.online)
     node.heard_at = now
-    await _note_devices(session, report)
-    await tell_node(session, node)
+    if await _note_devices(session, report) or changed:
+        await tell_node(session, node)
     if returned:
         tools.signals.order_changed(session, node.id)
         tools.signals.capacity_returned(session)
@@ -192,13 +196,8 @@ def _first_values(report: NodeReported) -> dict[str, object]:
     }
 
 
-async def _note_devices(session: AsyncSession, report: NodeReported) -> None:
-    """Written only when the inventory differs: most reports are heartbeats."""
-    known = {
-        (g.uuid, g.index, g.model, g.memory_mib, g.healthy)
-        for g in await host.devices(session, report.node_id)
-        if g.present
-    }
+async def _note_devices(session: AsyncSession, report: NodeReported) -> bool:
+    """Written only when the inventory differs. True: it did."""
     found = [
         {
             "uuid": g.uuid,
@@ -209,8 +208,11 @@ async def _note_devices(session: AsyncSession, report: NodeReported) -> None:
         }
         for g in report.inventory.gpus
     ]
-    if {tuple(device.values()) for device in found} != known:
-        await host.write_devices(session, report.node_id, found)
+    known = await host.inventory(session, report.node_id)
+    if {tuple(device.values()) for device in found} == known:
+        return False
+    await host.write_devices(session, report.node_id, found)
+    return True
 
 
 async def _prove_usage(

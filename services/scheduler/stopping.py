@@ -86,7 +86,8 @@ async def release(
         await _abandon(session, instance, "released")
     await _call_off_restart(session, instance, "released")
     if instance.save_image_id is not None:
-        await tell_save_failed(session, instance, "released")
+        failed = save_failed(instance, instance.save_image_id, "released")
+        await emit(session, failed, subject=instance.id, sequence=instance.version)
     await moving.move(
         session, signals, instance, State.releasing, cause=cause, now=now, actor=actor,
         releasing_at=now, resume=None, save_image_id=None, save_reference=None,
@@ -103,13 +104,8 @@ async def tell_release(session: AsyncSession, instance: Instance) -> None:
     await emit(session, payload, subject=instance.id, sequence=instance.version)
 
 
-async def tell_save_failed(session: AsyncSession, instance: Instance, reason: str) -> None:
-    if instance.save_image_id is None:
-        return
-    payload = InstanceSaveFailed(
-        instance_id=instance.id, image_id=instance.save_image_id, reason=reason
-    )
-    await emit(session, payload, subject=instance.id, sequence=instance.version)
+def save_failed(instance: Instance, image_id: UUID, reason: str) -> InstanceSaveFailed:
+    return InstanceSaveFailed(instance_id=instance.id, image_id=image_id, reason=reason)
 
 
 async def stop_all_of(

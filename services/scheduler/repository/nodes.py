@@ -139,6 +139,14 @@ async def devices(session: AsyncSession, node_id: UUID) -> list[Gpu]:
     )
 
 
+async def inventory(session: AsyncSession, node_id: UUID) -> set[tuple[str, int, str, int, bool]]:
+    """uuid, index, model, memory_mib and health of those that are present."""
+    statement = select(Gpu.uuid, Gpu.index, Gpu.model, Gpu.memory_mib, Gpu.healthy).where(
+        Gpu.node_id == node_id, Gpu.present
+    )
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in await session.execute(statement)}
+
+
 async def write_devices(
     session: AsyncSession, node_id: UUID, found: Sequence[dict[str, Any]]
 ) -> None:
@@ -228,6 +236,12 @@ async def devices_of(
     for row in (await session.execute(statement)).all():
         found.setdefault(row.instance_id, []).append(DeviceOf(*row))
     return found
+
+
+async def holders(session: AsyncSession, node_id: UUID) -> set[UUID]:
+    """Instances that hold devices of this node."""
+    statement = select(Promise.instance_id).where(Promise.node_id == node_id).distinct()
+    return set((await session.execute(statement)).scalars())
 
 
 async def free_counts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:
