@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.bus import Bus, Subscription, open_bus
+from shared.bus import Bus, Subscription, leave_bus, open_bus
 from shared.cache import open_redis
 from shared.database import Database
 from shared.http import FetchedServiceToken, ServiceToken, open_client
@@ -120,10 +120,12 @@ def _open_runtime(name: str, settings: ServiceSettings, stack: AsyncExitStack) -
     stack.push_async_callback(redis.aclose)
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
+    bus = open_bus(settings.bus_url)
+    stack.push_async_callback(leave_bus, bus)
     return Runtime(
         name=name,
         database=database,
-        bus=open_bus(settings.bus_url),
+        bus=bus,
         redis=redis,
         auth=auth,
         service_token=FetchedServiceToken(auth, name, settings.service_secret),

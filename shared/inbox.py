@@ -15,8 +15,20 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, Uuid, column, func, table
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import (
+    Column,
+    DateTime,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    column,
+    func,
+    table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,14 +39,19 @@ from shared.events.envelope import Envelope, Payload
 log = structlog.get_logger(__name__)
 
 # At once, for each queue of each copy of a service.
-TRANSACTIONS = 4
-MOST_TOGETHER = 50
+TRANSACTIONS = 2
+MOST_TOGETHER = 100
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
 
 P = TypeVar("P", bound=Payload)
 Effect = Callable[[AsyncSession, P, Envelope], Awaitable[None]]
 
-_inbox = table("inbox", column("consumer", Text()), column("event_id", Uuid()))
+_REMEMBER = text(
+    """
+    INSERT INTO inbox (consumer, event_id) SELECT :consumer, unnest(:ids)
+    ON CONFLICT DO NOTHING RETURNING event_id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 _dead_letters = table(
     "dead_letters",
     column("consumer", Text()),
@@ -100,9 +117,10 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                 for listener in listeners:
                     if matches(listener.pattern, event.type):
                         await listener.apply(session, event)
-                # An effect reads the rows as they are, not as its neighbour has loaded them.
-                await session.flush()
-                session.expunge_all()
+                if session.new or session.identity_map:
+                    # An effect reads the rows as they are, not as its neighbour has loaded them.
+                    await session.flush()
+                    session.expunge_all()
 
     together = _Together(apply)
 
@@ -125,9 +143,8 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
 
 async def _remember(session: AsyncSession, queue: str, events: Sequence[Envelope]) -> set[UUID]:
     """The ids that were not known before."""
-    rows = [{"consumer": queue, "event_id": event_id} for event_id in {e.id: None for e in events}]
-    statement = insert(_inbox).values(rows).on_conflict_do_nothing().returning(_inbox.c.event_id)
-    return set((await session.execute(statement)).scalars())
+    values = {"consumer": queue, "ids": [event.id for event in events]}
+    return set((await session.execute(_REMEMBER, values)).scalars())
 
 
 @dataclass(eq=False, slots=True)

@@ -8,7 +8,7 @@ together. A crash between publish and mark sends one twice, which the inbox abso
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import deque
 from uuid import UUID
 
 import structlog
@@ -112,8 +112,10 @@ class Relay:
         self._bus = bus
         self._awake = database.outbox_written
         self._claimed: set[UUID] = set()
+        self._lanes: dict[str, deque[Envelope]] = {}
         self._taken: list[UUID] = []
         self._some_taken = asyncio.Event()
+        self._is_full = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -122,10 +124,10 @@ class Relay:
             while True:
                 self._awake.clear()
                 room = min(BATCH, MOST_IN_FLIGHT - len(self._claimed))
+                self._is_full = room < BATCH
                 claimed = await self._claim_or_wait(room) if room > 0 else []
-                self._claimed.update(event.id for event in claimed)
-                for events in _by_subject(claimed).values():
-                    task = asyncio.create_task(self._publish(events))
+                for subject in self._line_up(claimed):
+                    task = asyncio.create_task(self._publish(subject))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                 if len(claimed) < max(room, 1):
@@ -158,7 +160,7 @@ class Relay:
                 log.warning("outbox_unreachable", error=repr(error))
 
     async def _claim(self, most: int) -> list[Envelope]:
-        # A subject with an event still in flight waits: its order must hold.
+        # A subject with an event in flight at another relay waits: its order must hold.
         statement = text(
             """
             UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
@@ -167,25 +169,35 @@ class Relay:
                 WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
                   AND subject NOT IN (
                     SELECT subject FROM outbox
-                    WHERE published_at IS NULL AND claimed_until >= now())
+                    WHERE published_at IS NULL AND claimed_until >= now() AND id <> ALL(:mine))
                 ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
             RETURNING position, envelope
             """
-        )
+        ).bindparams(bindparam("mine", type_=ARRAY(Uuid())))
+        values = {"lease": LEASE_S, "batch": most, "mine": list(self._claimed)}
         async with self._database.transaction() as session:
-            rows = (await session.execute(statement, {"lease": LEASE_S, "batch": most})).all()
+            rows = (await session.execute(statement, values)).all()
         return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
 
-    async def _publish(self, events: list[Envelope]) -> None:
-        waiting = {event.id for event in events}
-        try:
-            for event in events:
-                await self._publish_until_taken(event)
-                waiting.discard(event.id)
-                self._taken.append(event.id)
-                self._some_taken.set()
-        finally:
-            self._claimed -= waiting
+    def _line_up(self, claimed: list[Envelope]) -> list[str]:
+        """Behind those of its subject; the subjects that nobody is working on."""
+        idle = []
+        for event in claimed:
+            self._claimed.add(event.id)
+            lane = self._lanes.get(event.subject)
+            if lane is None:
+                lane = self._lanes[event.subject] = deque()
+                idle.append(event.subject)
+            lane.append(event)
+        return idle
+
+    async def _publish(self, subject: str) -> None:
+        lane = self._lanes[subject]
+        while lane:
+            await self._publish_until_taken(lane[0])
+            self._taken.append(lane.popleft().id)
+            self._some_taken.set()
+        del self._lanes[subject]
 
     async def _publish_until_taken(self, event: Envelope) -> None:
         pause_s = RETRY_S
@@ -210,14 +222,8 @@ class Relay:
                 log.warning("outbox_unreachable", error=repr(error))
             finally:
                 self._claimed.difference_update(ids)
-            self._awake.set()
-
-
-def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:
-    groups: dict[str, list[Envelope]] = defaultdict(list)
-    for event in events:
-        groups[event.subject].append(event)
-    return groups
+            if self._is_full:
+                self._awake.set()
 
 
 async def count_waiting(session: AsyncSession) -> int:
