@@ -62,11 +62,11 @@ def define_tables() -> MetaData:
 
 
 METADATA = define_tables()
-EFFECTS = METADATA.tables["effects"]
+EFFECT = METADATA.tables["effects"].insert()
 
 
 async def record(session: AsyncSession, payload: Happened, event: Envelope) -> None:
-    await session.execute(EFFECTS.insert().values(number=payload.number))
+    await session.execute(EFFECT, {"number": payload.number})
 
 
 class Arrivals:

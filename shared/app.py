@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.bus import Bus, Subscription, open_bus
+from shared.bus import Bus, Subscription, leave_bus, open_bus
 from shared.cache import open_redis
 from shared.database import Database
 from shared.dead_letters import DeadLetters
@@ -143,6 +143,7 @@ def _open_runtime(
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
     bus = open_bus(settings.bus_url)
+    stack.push_async_callback(leave_bus, bus)
     return Runtime(
         name=name,
         database=database,

@@ -23,12 +23,14 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     column,
     func,
     select,
     table,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,14 +43,20 @@ from shared.telemetry import continued
 log = structlog.get_logger(__name__)
 
 # At once, for each queue of each copy of a service.
-TRANSACTIONS = 4
-MOST_TOGETHER = 50
+TRANSACTIONS = 2
+MOST_TOGETHER = 100
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
 ERROR_CHARACTERS = 2000
 
 P = TypeVar("P", bound=Payload)
 Effect = Callable[[AsyncSession, P, Envelope], Awaitable[None]]
 
+_REMEMBER = text(
+    """
+    INSERT INTO inbox (consumer, event_id) SELECT :consumer, unnest(:ids)
+    ON CONFLICT DO NOTHING RETURNING event_id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 INBOX = table(
     "inbox",
     column("consumer", Text()),
@@ -148,9 +156,10 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
                 continue
             fresh.discard(event.id)
             await react(session, event)
-            # An effect reads the rows as they are, not as its neighbour has loaded them.
-            await session.flush()
-            session.expunge_all()
+            if session.new or session.identity_map:
+                # An effect reads the rows as they are, not as its neighbour has loaded them.
+                await session.flush()
+                session.expunge_all()
 
     async def apply(events: Sequence[Envelope]) -> None:
         async with database.transaction() as session:
@@ -194,9 +203,8 @@ def _readers(listeners: Sequence[Listener], event: Envelope) -> list[Listener]:
 
 async def _remember(session: AsyncSession, queue: str, events: Sequence[Envelope]) -> set[UUID]:
     """The ids that were not known before."""
-    rows = [{"consumer": queue, "event_id": event_id} for event_id in {e.id: None for e in events}]
-    statement = insert(INBOX).values(rows).on_conflict_do_nothing().returning(INBOX.c.event_id)
-    return set((await session.execute(statement)).scalars())
+    values = {"consumer": queue, "ids": [event.id for event in events]}
+    return set((await session.execute(_REMEMBER, values)).scalars())
 
 
 @dataclass(eq=False, slots=True)

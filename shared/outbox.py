@@ -10,7 +10,7 @@ sends one twice, which the inbox absorbs.
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
+from collections import deque
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -73,20 +73,21 @@ _RENEW = text(
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
-# A subject with an event still in flight waits: its order must hold. Rows that another relay is
-# just claiming, renewing or marking are skipped as locked, and what follows them waits, too.
+# A subject with an event in flight at another relay waits: its order must hold. Rows that another
+# is just claiming, renewing or marking are skipped as locked, and what follows them waits, too.
 _CLAIM = text(
     """
     WITH picked AS MATERIALIZED (
         SELECT id, subject, position FROM outbox
         WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
           AND subject NOT IN (
-            SELECT subject FROM outbox WHERE published_at IS NULL AND claimed_until >= now())
+            SELECT subject FROM outbox
+            WHERE published_at IS NULL AND claimed_until >= now() AND id <> ALL(:mine))
         ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED),
     skipped AS (
         SELECT subject, min(position) AS position FROM outbox
         WHERE published_at IS NULL AND subject IN (SELECT subject FROM picked)
-          AND id NOT IN (SELECT id FROM picked)
+          AND id NOT IN (SELECT id FROM picked) AND id <> ALL(:mine)
         GROUP BY subject)
     UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
     FROM picked LEFT JOIN skipped USING (subject)
@@ -94,7 +95,7 @@ _CLAIM = text(
       AND (skipped.position IS NULL OR picked.position < skipped.position)
     RETURNING outbox.position, outbox.envelope
     """
-)
+).bindparams(bindparam("mine", type_=ARRAY(Uuid())))
 
 
 def define_outbox(metadata: MetaData) -> Table:
@@ -159,8 +160,10 @@ class Relay:
         self._awake = database.outbox_written
         # Until when by our own clock, which goes on while we stand still.
         self._claimed: dict[UUID, float] = {}
+        self._lanes: dict[str, deque[Envelope]] = {}
         self._taken: list[UUID] = []
         self._some_taken = asyncio.Event()
+        self._is_full = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -169,9 +172,10 @@ class Relay:
             while True:
                 self._awake.clear()
                 room = min(BATCH, MOST_IN_FLIGHT - len(self._claimed))
+                self._is_full = room < BATCH
                 claimed = await self._claim_or_wait(room) if room > 0 else []
-                for events in _by_subject(claimed).values():
-                    task = asyncio.create_task(self._publish(events))
+                for subject in self._line_up(claimed):
+                    task = asyncio.create_task(self._publish(subject))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                 if len(claimed) < max(room, 1):
@@ -210,25 +214,36 @@ class Relay:
 
     async def _claim(self, most: int) -> list[Envelope]:
         asked_at = time.monotonic()
+        mine = [id_ for id_, until in self._claimed.items() if until > asked_at]
+        values = {"lease": LEASE_S, "batch": most, "mine": mine}
         async with self._database.transaction() as session:
-            rows = (await session.execute(_CLAIM, {"lease": LEASE_S, "batch": most})).all()
+            rows = (await session.execute(_CLAIM, values)).all()
         claimed = [Envelope.model_validate(row.envelope) for row in sorted(rows)]
+        # One that is known already was not told in time, and is still in its lane.
+        fresh = [event for event in claimed if event.id not in self._claimed]
         self._claimed |= {event.id: asked_at + LEASE_S for event in claimed}
-        return claimed
+        return fresh
 
-    async def _publish(self, events: list[Envelope]) -> None:
-        waiting = {event.id for event in events}
-        try:
-            for event in events:
-                if not await self._publish_until_taken(event):
-                    return
-                OUTBOX_PUBLISHED.labels(self._service).inc()
-                waiting.discard(event.id)
-                self._taken.append(event.id)
-                self._some_taken.set()
-        finally:
-            for id_ in waiting:
-                self._claimed.pop(id_, None)
+    def _line_up(self, claimed: list[Envelope]) -> list[str]:
+        """Behind those of its subject; the subjects that nobody is working on."""
+        idle = []
+        for event in claimed:
+            lane = self._lanes.get(event.subject)
+            if lane is None:
+                lane = self._lanes[event.subject] = deque()
+                idle.append(event.subject)
+            lane.append(event)
+        return idle
+
+    async def _publish(self, subject: str) -> None:
+        lane = self._lanes[subject]
+        while lane and await self._publish_until_taken(lane[0]):
+            OUTBOX_PUBLISHED.labels(self._service).inc()
+            self._taken.append(lane.popleft().id)
+            self._some_taken.set()
+        for event in lane:
+            self._claimed.pop(event.id, None)
+        del self._lanes[subject]
 
     async def _publish_until_taken(self, event: Envelope) -> bool:
         """False: we stood still, and another relay goes on with this subject."""
@@ -261,14 +276,8 @@ class Relay:
             finally:
                 for id_ in ids:
                     self._claimed.pop(id_, None)
-            self._awake.set()
-
-
-def _by_subject(events: list[Envelope]) -> dict[str, list[Envelope]]:
-    groups: dict[str, list[Envelope]] = defaultdict(list)
-    for event in events:
-        groups[event.subject].append(event)
-    return groups
+            if self._is_full:
+                self._awake.set()
 
 
 async def count_waiting(session: AsyncSession) -> int:

@@ -79,6 +79,10 @@ class Broker:
         async with httpx.AsyncClient(base_url=self.admin_url, trust_env=False) as http:
             await http.delete(f"/api/vhosts/{url.rpartition('/')[2]}")
 
+    @property
+    def is_running(self) -> bool:
+        return self._server is not None
+
     async def start(self) -> None:
         """Returns when AMQP and the management API answer."""
         server = self._spawn()

@@ -12,7 +12,7 @@ parts, `admission.py` gives a node its login and its queues.
 from shared.bus.amqp import AmqpBus
 from shared.bus.memory import MemoryBus
 from shared.bus.protocol import Bus, Handler, Keeping, Subscription, Undeliverable, matches
-from shared.bus.url import memory_bus, open_bus
+from shared.bus.url import leave_bus, memory_bus, open_bus
 
 __all__ = [
     "AmqpBus",
@@ -22,6 +22,7 @@ __all__ = [
     "MemoryBus",
     "Subscription",
     "Undeliverable",
+    "leave_bus",
     "matches",
     "memory_bus",
     "open_bus",

@@ -16,6 +16,13 @@ def memory_bus(url: str) -> MemoryBus:
     return _in_this_process.setdefault(name, MemoryBus())
 
 
+async def leave_bus(bus: Bus) -> None:
+    """Close what `open_bus` opened for the caller alone; the bus inside this process is everyone's
+    and ends with whoever composed it."""
+    if not isinstance(bus, MemoryBus):
+        await bus.close()
+
+
 def open_bus(url: str) -> Bus:
     """Raises ValueError for a scheme that no implementation serves."""
     if url.startswith("memory://"):

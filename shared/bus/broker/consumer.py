@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused
 
 from shared.bus.broker.declaring import declare_kept, declare_passing, declare_states
@@ -35,10 +36,10 @@ log = structlog.get_logger(__name__)
 # In flight per copy of a service: enough to fill a few transactions, few enough that copies share
 # a backlog. Across copies an event may overtake an earlier one of its subject; versions tell.
 PREFETCH = {
-    Keeping.everything: 100,
+    Keeping.everything: 200,
     Keeping.states: 16,
     Keeping.lately: 16,
-    Keeping.nothing: 100,
+    Keeping.nothing: 200,
 }
 SUSPECT_RETURNS = 2
 # Well under the broker's consumer_timeout (30 min unless configured).
@@ -95,11 +96,11 @@ class Consumer:
         """Until the channel or the queue is lost. Raises BROKEN."""
         async with asyncio.timeout(RPC_S):
             channel = await self._link.channel(confirms=False)
-        reception = Reception(channel)
+        reception = Reception(await channel.get_underlay_channel())
         try:
             async with asyncio.timeout(RPC_S):
                 queue, backlog = await self._declare(channel)
-            await self._receive(reception, queue, cautious=backlog)
+            await self._receive(reception, channel, queue.name, cautious=backlog)
         finally:
             reception.over = True
             await close_quietly(channel)
@@ -121,18 +122,19 @@ class Consumer:
                 name = f"{subscription.queue}.{new_id().hex}"
                 return await declare_passing(channel, subscription, name), False
 
-    async def _receive(self, reception: Reception, queue: AbstractQueue, cautious: bool) -> None:
-        async def take(message: AbstractIncomingMessage) -> None:
+    async def _receive(
+        self, reception: Reception, channel: AbstractChannel, queue: str, cautious: bool
+    ) -> None:
+        async def take(message: DeliveredMessage) -> None:
             await self._take(reception, message)
 
-        channel = reception.channel
-        underlay = await channel.get_underlay_channel()
-        closing = underlay.closing
-        underlay.on_consumer_cancel_callbacks.add(lambda _: reception.gone.set())
+        line = reception.channel
+        closing = line.closing
+        line.on_consumer_cancel_callbacks.add(lambda _: reception.gone.set())
         prefetch = PREFETCH[self._subscription.keeping]
         async with asyncio.timeout(RPC_S):
-            await channel.set_qos(1 if cautious else prefetch)
-            tag = await queue.consume(take)
+            await line.basic_qos(prefetch_count=1 if cautious else prefetch)
+            begun = await line.basic_consume(queue, take)
         self._reception = reception
         self._refused = False
         self.ready.set()
@@ -141,9 +143,9 @@ class Consumer:
             if reception.widen.is_set():
                 # The new size holds for consumers that begin after it.
                 async with asyncio.timeout(RPC_S):
-                    await queue.cancel(tag)
-                    await channel.set_qos(prefetch)
-                    await queue.consume(take)
+                    await line.basic_cancel(begun.consumer_tag or "")
+                    await line.basic_qos(prefetch_count=prefetch)
+                    await line.basic_consume(queue, take)
         while not reception.gone.is_set() and not closing.done():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_S):
@@ -157,7 +159,7 @@ class Consumer:
         if self._subscription.keeping is Keeping.everything:
             await declare_kept(channel, self._subscription)
 
-    async def _take(self, reception: Reception, message: AbstractIncomingMessage) -> None:
+    async def _take(self, reception: Reception, message: DeliveredMessage) -> None:
         """No await before the event stands in its lane: deliveries keep their order."""
         if returns(message) < SUSPECT_RETURNS:
             reception.widen.set()

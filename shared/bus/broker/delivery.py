@@ -1,10 +1,13 @@
-"""One channel's worth of deliveries, and what may still be said about each of them."""
+"""One channel's worth of deliveries, and what may still be said about each of them.
+
+On aiormq, on which aio-pika stands: its message objects cost as much as all else done here.
+"""
 
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from pydantic import ValidationError
 
 from shared.bus.broker.link import BROKEN
@@ -16,7 +19,7 @@ class Unreadable(Exception):
     pass
 
 
-def read(message: AbstractIncomingMessage) -> Envelope:
+def read(message: DeliveredMessage) -> Envelope:
     """Raises Unreadable, also for an event that says it is another than its key says."""
     try:
         event = Envelope.model_validate_json(message.body)
@@ -26,13 +29,13 @@ def read(message: AbstractIncomingMessage) -> Envelope:
         raise Unreadable(f"{event.type} of {event.subject!r} came as {message.routing_key!r}")
     if message.exchange == REPORTS:
         # Who logged in, not who the message says it is from; the broker compared the two.
-        return event.model_copy(update={"source": message.user_id or ""})
+        return event.model_copy(update={"source": message.header.properties.user_id or ""})
     return event
 
 
-def returns(message: AbstractIncomingMessage) -> int:
+def returns(message: DeliveredMessage) -> int:
     """How often it went back to its (quorum) queue."""
-    count = message.headers.get("x-delivery-count", 0)
+    count = (message.header.properties.headers or {}).get("x-delivery-count", 0)
     return count if isinstance(count, int) else 0
 
 
@@ -56,7 +59,7 @@ class Reception:
 @dataclass(eq=False, slots=True)
 class Delivery:
     event: Envelope
-    message: AbstractIncomingMessage
+    message: DeliveredMessage
     reception: Reception
 
     @property
@@ -66,14 +69,21 @@ class Delivery:
     async def done(self) -> None:
         """Where the channel is gone, it will come again: that is the handler's promise to bear."""
         with contextlib.suppress(BROKEN):
-            await self.message.ack()
+            await self.message.channel.basic_ack(_tag(self.message), wait=False)
 
     async def go_back(self) -> None:
         with contextlib.suppress(BROKEN):
-            await self.message.nack(requeue=True)
+            await self.message.channel.basic_nack(_tag(self.message), requeue=True)
 
 
-async def refuse(message: AbstractIncomingMessage) -> None:
+async def refuse(message: DeliveredMessage) -> None:
     """To the queue's dead letters, where it has such."""
     with contextlib.suppress(BROKEN):
-        await message.reject(requeue=False)
+        await message.channel.basic_reject(_tag(message), requeue=False)
+
+
+def _tag(message: DeliveredMessage) -> int:
+    tag = message.delivery_tag
+    if tag is None:
+        raise Unreadable("a delivery without a tag")
+    return tag

@@ -6,9 +6,10 @@ within `PUBLISH_S`. Then the event may have arrived all the same; publishing it 
 
 import asyncio
 
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel
+from aio_pika import DeliveryMode
 from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
+from aiormq import spec
+from aiormq.abc import AbstractChannel
 from yarl import URL
 
 from shared.bus.broker.declaring import declare_exchanges
@@ -36,8 +37,9 @@ class Publisher:
     async def publish(self, event: Envelope) -> None:
         """Raises Undeliverable."""
         try:
-            async with asyncio.timeout(AWAY_S):
-                await self._link.opened()
+            if not self._link.is_open:
+                async with asyncio.timeout(AWAY_S):
+                    await self._link.opened()
             async with asyncio.timeout(PUBLISH_S):
                 await self._publish(event)
         except PublishError as returned:
@@ -61,19 +63,24 @@ class Publisher:
     async def _route(self, slot: int, event: Envelope) -> None:
         key = key_of(event)
         try:
-            await self._send(slot, self._message(event), exchange_of(event.type), key)
+            body = event.model_dump_json().encode()
+            await self._send(slot, exchange_of(event.type), key, body, self._properties(event))
         except PublishError:
             if route_of(event.type) is not Route.facts or await self._is_asked_for(slot, key):
                 raise
 
-    async def _send(self, slot: int, message: Message, exchange: str, key: str) -> None:
+    async def _send(
+        self, slot: int, exchange: str, key: str, body: bytes, properties: spec.Basic.Properties
+    ) -> None:
         channel = await self._channel(slot)
-        target = await channel.get_exchange(exchange, ensure=False)
-        await target.publish(message, key)
+        # It waits for the socket too: retries must not pile up before a broker that reads no more.
+        await channel.basic_publish(
+            body, exchange=exchange, routing_key=key, properties=properties, mandatory=True
+        )
 
     async def _is_asked_for(self, slot: int, key: str) -> bool:
         try:
-            await self._send(slot, Message(b""), KNOWN, key)
+            await self._send(slot, KNOWN, key, b"", spec.Basic.Properties())
         except PublishError:
             return False
         return True
@@ -92,20 +99,20 @@ class Publisher:
         async with self._opening[slot]:
             channel = self._channels[slot]
             if channel is None or channel.is_closed:
-                channel = self._channels[slot] = await self._link.channel(confirms=True)
+                opened = await self._link.channel(confirms=True)
+                channel = self._channels[slot] = await opened.get_underlay_channel()
         return channel
 
-    def _message(self, event: Envelope) -> Message:
+    def _properties(self, event: Envelope) -> spec.Basic.Properties:
         """Facts are on the broker's disk when confirmed. States are told again and again, and hold
         secrets: they stay in its memory. An agent's report carries its login, which the broker
         checks."""
         route = route_of(event.type)
         kept = route is Route.facts
-        return Message(
-            event.model_dump_json().encode(),
+        return spec.Basic.Properties(
             content_type="application/cloudevents+json",
             delivery_mode=DeliveryMode.PERSISTENT if kept else DeliveryMode.NOT_PERSISTENT,
             message_id=event.id.hex,
-            type=event.type,
+            message_type=event.type,
             user_id=self._login if route is Route.reports else None,
         )

@@ -336,3 +336,54 @@ async def test_each_event_is_counted_by_what_became_of_it(
     assert count("failed") == 2
     async with database.transaction() as session:
         assert await inbox.count_dead_letters(session) == 1
+
+
+async def test_events_that_wait_share_a_transaction_and_one_that_fails_undoes_no_other(
+    database: Database, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_DELAYS_S", (0.0,))
+    monkeypatch.setattr(inbox, "TRANSACTIONS", 1)
+    transactions: dict[int, set[int]] = {}
+
+    async def refuse_seven(session: AsyncSession, payload: Happened, event: Envelope) -> None:
+        number = await session.execute(text("SELECT txid_current()"))
+        transactions.setdefault(number.scalar_one(), set()).add(payload.number)
+        await _record(session, payload, event)
+        if payload.number == 7:
+            raise ValueError("seven")
+
+    await bus.subscribe(consume(database, "test.effects", on(Happened, refuse_seven)))
+    events = [Envelope.wrap(Happened(number=n), subject=n) for n in range(12)]
+    await asyncio.gather(*(bus.publish(event) for event in events))
+    async with database.transaction() as session:
+        numbers = (await session.execute(select(EFFECTS.c.number))).scalars().all()
+    assert sorted(numbers) == [n for n in range(12) if n != 7]
+    assert max(len(together) for together in transactions.values()) > 1
+
+
+async def test_the_same_event_twice_in_one_transaction_has_one_effect(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "TRANSACTIONS", 1)
+    handler = consume(database, "test.effects", on(Happened, _record)).handler
+    event = Envelope.wrap(Happened(number=1), subject="one")
+    await asyncio.gather(*(handler(event) for _ in range(5)))
+    async with database.transaction() as session:
+        assert (await session.execute(select(func.count()).select_from(EFFECTS))).scalar_one() == 1
+
+
+async def test_a_backlog_larger_than_a_relay_holds_leaves_in_order(
+    database: Database, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 7)
+    monkeypatch.setattr(outbox, "MOST_IN_FLIGHT", 10)
+    # None of it is what a poll does.
+    monkeypatch.setattr(outbox, "POLL_S", 600)
+    done = await _collect(bus, 100)
+    await _emit_all(database, range(100))
+    task = asyncio.create_task(Relay(database, bus).run())
+    try:
+        assert await asyncio.wait_for(done, 20) == list(range(100))
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
