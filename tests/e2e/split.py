@@ -75,6 +75,8 @@ class Process:
         if self.running is not None and self.running.returncode is None:
             self.running.kill()
             await self.running.wait()
+        # Ended by us: nothing to be alarmed about.
+        self.running = None
 
     async def stop(self) -> None:
         if self.running is None or self.running.returncode is not None:
