@@ -19,13 +19,13 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.bus import Bus, Subscription, open_bus
 from shared.cache import open_redis
+from shared.crashing import crash_point, doing, within
 from shared.database import Database
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
@@ -60,6 +60,8 @@ class Runtime:
         return http
 
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
 Setup = Callable[[FastAPI, Runtime], Awaitable[tuple[Sequence[Subscription], Sequence[Worker]]]]
 
 
@@ -89,8 +91,9 @@ def create_service_app(
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
             relay = Relay(runtime.database, runtime.bus)
-            for loop in (relay.run, *(worker.run for worker in workers)):
-                stack.push_async_callback(_stop, asyncio.create_task(loop()))
+            loops = [(f"{name}.outbox", relay.run()), *((w.name, w.run()) for w in workers)]
+            for use, loop in loops:
+                stack.push_async_callback(_stop, asyncio.create_task(within(use, loop)))
             yield
 
     app = FastAPI(
@@ -168,7 +171,7 @@ def _own_router() -> APIRouter:
         try:
             async with runtime.database.transaction() as session:
                 await session.execute(text("SELECT 1"))
-        except (OperationalError, OSError):
+        except OSError:
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
         return JSONResponse({"status": "ready"})
 
@@ -205,11 +208,16 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["method"] not in SAFE_METHODS:
+                    crash_point("reply", of_use=True)
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
 
         language = headers.get(b"accept-language", b"").decode("latin-1")[:100]
-        with structlog.contextvars.bound_contextvars(request_id=request_id, language=language):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id, language=language),
+            doing(lambda: f"{self._service}.{getattr(scope.get('route'), 'name', 'unknown')}"),
+        ):
             await self._app(scope, receive, send_with_id)
             log.debug(
                 "request",

@@ -8,9 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
+
+from shared import crashing
+from shared.crashing import crash_point
 
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
@@ -20,6 +25,14 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+# Whoever waits longer for a lock is told to come again.
+LOCK_TIMEOUT_S = 8
+POOL_TIMEOUT_S = 5
+
+# Classes and codes of SQLSTATE: no connection, no resources (a full disk too), shutting down,
+# system error, deadlock or serialization failure, read-only, a lock not had in time.
+_AWAY = ("08", "53", "57P", "58", "40", "25006", "55P03")
+
 AFTER_COMMIT = "after_commit"
 OUTBOX_WRITTEN = "outbox_written"
 
@@ -27,6 +40,11 @@ OUTBOX_WRITTEN = "outbox_written"
 def new_metadata() -> MetaData:
     """Metadata with named constraints, so that migrations and errors can name them."""
     return MetaData(naming_convention=NAMING)
+
+
+class DatabaseAway(ConnectionError):
+    """It does not answer, or cannot do this now; the transaction may be tried again as a whole.
+    One that was committing may have committed."""
 
 
 class Database:
@@ -41,7 +59,11 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"server_settings": {"timezone": "UTC"}},
+            pool_timeout=POOL_TIMEOUT_S,
+            connect_args={
+                "timeout": POOL_TIMEOUT_S,
+                "server_settings": {"timezone": "UTC", "lock_timeout": f"{LOCK_TIMEOUT_S}s"},
+            },
         )
         self.outbox_written = asyncio.Event()
         self._sessions = async_sessionmaker(
@@ -50,11 +72,37 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        async with self._sessions() as session, session.begin():
-            yield session
+        """Raises DatabaseAway, and an OSError where no connection can be made."""
+        try:
+            async with self._sessions() as session:
+                async with session.begin():
+                    yield session
+                    writes = crashing.ACTIVE and await _has_written(session)
+                    if writes:
+                        crash_point("commit.before", of_use=True)
+                if writes:
+                    crash_point("commit.after", of_use=True)
+        except SQLAlchemyError as error:
+            if _is_away(error):
+                raise DatabaseAway(str(error)) from error
+            raise
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated or state.startswith(_AWAY)
+    return isinstance(error, PoolTimeout)
+
+
+async def _has_written(session: AsyncSession) -> bool:
+    """Or locked a row."""
+    await session.flush()
+    given = await session.execute(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL"))
+    return bool(given.scalar_one())
 
 
 def call_after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:

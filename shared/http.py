@@ -7,6 +7,7 @@ import httpx
 import structlog
 from pydantic import SecretStr
 
+from shared.crashing import crash_points
 from shared.errors import DomainError, Unavailable
 from shared.text import Text
 
@@ -57,7 +58,8 @@ async def call(
         if context.get(key):
             headers[header] = str(context[key])
     try:
-        response = await http.request(method, path, json=json, params=params, headers=headers)
+        with crash_points("call", of_use=True):
+            response = await http.request(method, path, json=json, params=params, headers=headers)
     except httpx.HTTPError as error:
         raise Unavailable from error
     if response.status_code >= 500:

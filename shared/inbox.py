@@ -13,10 +13,10 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Column, DateTime, MetaData, Table, Text, Uuid, column, func, table
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Subscription, matches
+from shared.crashing import doing
 from shared.database import Database
 from shared.events.envelope import Envelope, Payload
 
@@ -96,8 +96,9 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
     async def handle(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                return await apply(event)
-            except (OperationalError, OSError):
+                with doing(lambda: f"{queue}.{event.type}"):
+                    return await apply(event)
+            except OSError:
                 # The database is away: the bus keeps the event and brings it again.
                 raise
             except Exception as error:

@@ -30,10 +30,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Bus, Undeliverable
+from shared.crashing import crash_points
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
 
@@ -130,8 +130,9 @@ class Relay:
     async def _claim_or_wait(self) -> list[Envelope]:
         try:
             return await self._claim()
-        except (OperationalError, OSError) as error:
-            # The database is away; its rows wait.
+        except Exception as error:
+            # Mostly the database is away. Whatever it is: its rows wait, and a relay that ended
+            # would be silence.
             log.warning("outbox_unreachable", error=repr(error))
             return []
 
@@ -143,7 +144,7 @@ class Relay:
             try:
                 async with self._database.transaction() as session:
                     await session.execute(_RENEW, {"ids": list(self._claimed), "lease": LEASE_S})
-            except (OperationalError, OSError) as error:
+            except Exception as error:
                 log.warning("outbox_unreachable", error=repr(error))
 
     async def _claim(self) -> list[Envelope]:
@@ -171,7 +172,7 @@ class Relay:
         self._claimed |= ids
         try:
             await self._publish_in_order(events)
-        except (OperationalError, OSError) as error:
+        except OSError as error:
             # Told perhaps, but not marked: it is told again when the claim has run out.
             log.warning("outbox_unreachable", error=repr(error))
         finally:
@@ -181,7 +182,8 @@ class Relay:
         for event in events:
             while True:
                 try:
-                    await self._bus.publish(event)
+                    with crash_points(f"outbox.{event.type}"):
+                        await self._bus.publish(event)
                     break
                 except Undeliverable as undeliverable:
                     log.warning(

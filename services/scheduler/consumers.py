@@ -8,6 +8,7 @@ from services.scheduler.observing import take_report
 from services.scheduler.stopping import stop_all_of
 from services.scheduler.tools import Tools
 from shared.bus import Keeping, Subscription
+from shared.crashing import doing
 from shared.events import Envelope
 from shared.events.agent import NodeReported
 from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
@@ -19,7 +20,8 @@ def reports(tools: Tools) -> Subscription:
     """Agents report whole states without an outbox, so nothing is remembered of a message."""
 
     async def take(envelope: Envelope) -> None:
-        await take_report(tools, NodeReported.model_validate(envelope.data))
+        with doing(lambda: "scheduler.reports"):
+            await take_report(tools, NodeReported.model_validate(envelope.data))
 
     return Subscription("scheduler.reports", (NodeReported.type,), take, keeping=Keeping.states)
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +23,11 @@ PORTS_EACH = 100
 
 @dataclass
 class RunningPlatform:
-    """recipes: the system images it has."""
+    """recipes: the system images it has. environment: of its process, beside ours."""
 
     home: Path
     recipes: Sequence[str] = RECIPES
+    environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=lambda: free_port())
     sftp_port: int = field(default_factory=lambda: free_port())
     process: asyncio.subprocess.Process | None = field(default=None)
@@ -48,7 +49,8 @@ class RunningPlatform:
             sys.executable, "-m", "cli.main", "up",
             "--port", str(self.port), "--sftp-port", str(self.sftp_port),
             "--instance-ports", f"{first}-{first + PORTS_EACH - 1}", "--recipes", str(recipes),
-            cwd=REPOSITORY, env={**os.environ, "CHUSUAN_HOME": str(self.home)},
+            cwd=REPOSITORY,
+            env={**os.environ, "CHUSUAN_HOME": str(self.home), **self.environment},
             stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
