@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 TIMEOUT_S = 60.0
 COMMIT_TIMEOUT_S = 3600.0
 FILE_LIMIT_BYTES = 1 << 20
+# What aiodocker calls a connection that was refused, or cut before the answer.
+NO_CONNECTION = 900
 WATCHED = ["start", "die", "destroy", "oom"]
 
 
@@ -211,6 +213,8 @@ def answers() -> Iterator[None]:
     except aiodocker.DockerError as error:
         if error.status == 304:
             return
+        if error.status == NO_CONNECTION:
+            raise EngineUnavailable(error.message) from error
         if error.status == 404:
             raise ImageMissing(error.message) from error
         if error.status == 409:

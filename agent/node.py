@@ -23,6 +23,8 @@ from shared.events.envelope import Envelope
 log = structlog.get_logger(__name__)
 
 PROGRESS_S = 0.3
+# Copies of an order that a newer one overtook come within this.
+LATE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Node:
     async def _take(self, envelope: Envelope) -> None:
         desired = NodeDesired.model_validate(envelope.data)
         issued_at = desired.issued_at.timestamp()
-        if issued_at < self._issued_at:
+        # Much older: the scheduler's clock was set back. Whatever it is, generations fence.
+        if self._issued_at - LATE_S < issued_at < self._issued_at:
             return
         self._issued_at = issued_at
         ordered = {order.instance_id: order for order in desired.instances}
@@ -171,8 +174,10 @@ class Node:
                     await self._arrived.wait()
 
     def _report(self) -> NodeReported:
-        # Rises over restarts too, without a file of its own.
-        self._sequence = max(self._sequence + 1, time.time_ns() // 1_000_000)
+        # Rises over restarts too, without a file of its own, and whatever is done to the clock: it
+        # counts within one boot.
+        since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._sequence = max(self._sequence + 1, since_boot)
         reports = (instance.report() for instance in self.instances.values())
         return NodeReported(
             node_id=self.identity.node_id,

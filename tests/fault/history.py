@@ -32,6 +32,15 @@ class Call:
     said: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a history keeps of a call's tries; the fields of `Call`."""
+
+    what: str
+    key: str
+    value: str
+
+
 @dataclass
 class History:
     calls: list[Call] = field(default_factory=list)

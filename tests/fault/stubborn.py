@@ -9,7 +9,7 @@ import httpx
 from shared.ids import new_id
 from tests.e2e.people import Json
 from tests.e2e.waiting import until
-from tests.fault.history import Call, History, end
+from tests.fault.history import History, Note, end
 
 PATIENCE_S = 120.0
 
@@ -53,10 +53,10 @@ class Stubborn:
         return found
 
     async def send(
-        self, method: str, path: str, *, key: str = "", call: Call | None = None, **more: Any
+        self, method: str, path: str, *, key: str = "", note: Note | None = None, **more: Any
     ) -> Any:
-        """The answer's document, once there is one. Raises Refused. call: is told the outcome of
-        the last try."""
+        """The answer's document, once there is one. Raises Refused. note: every try is a call of
+        the history."""
         answers: list[httpx.Response] = []
 
         async def answered() -> bool:
@@ -65,27 +65,30 @@ class Stubborn:
             headers = {"authorization": f"Bearer {self.token}"} if self.name else {}
             if key:
                 headers["idempotency-key"] = key
+            call = note and self.history.begin(self.name, note.what, key=note.key, value=note.value)
             try:
                 response = await self.http.request(method, path, headers=headers, **more)
             except httpx.TransportError:
                 return False
             if response.status_code == 401:
                 self.token = ""
+            if response.status_code in (401, 429):
+                if call:
+                    end(call, "failed")
                 return False
-            if response.status_code == 429 or response.status_code >= 500:
+            if response.status_code >= 500:
                 return False
+            if call:
+                end(call, "ok" if response.is_success else "failed", response.text)
             answers.append(response)
             return True
 
         await until(answered, timeout_s=PATIENCE_S, what=f"{method} {path} is answered")
         response = answers[0]
-        if call is not None:
-            end(call, "ok" if response.is_success else "failed", response.text)
         if not response.is_success:
             raise Refused(response)
-        if response.headers.get("content-type", "").startswith("application/json"):
-            return response.json()
-        return response.content
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        return response.json() if is_json and response.content else response.content
 
     async def _log_in(self) -> bool:
         body = {"username": self.name, "password": self.password}
