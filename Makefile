@@ -36,6 +36,10 @@ crash: setup  ## kill the platform again and again during the main job (ROUNDS=2
 	@deploy/test-parts.sh
 	@CHUSUAN_CRASH_ROUNDS=$(ROUNDS) .venv/bin/pytest -q -s tests/e2e/test_crashes.py
 
+fault: setup  ## break everything that can be broken, for an hour or more (POINTS=n SEED=n RESUME=file)
+	@deploy/test-parts.sh
+	@CHUSUAN_FAULT_LONG=1 .venv/bin/pytest -q -s -p no:randomly tests/fault $(PYTEST)
+
 demo: setup  ## drive the whole main job on the running platform, step by step
 	@$(PY) -m cli.demo
 
@@ -59,4 +63,4 @@ lock:  ## choose dependency versions anew from pyproject.toml
 clean-state:  ## remove the platform's state folder, after asking
 	@.venv/bin/chusuan clean-state
 
-.PHONY: help setup run test images compose-test crash demo lint bench lock clean-state
+.PHONY: help setup run test images compose-test crash fault demo lint bench lock clean-state

@@ -40,12 +40,15 @@ from agent.engine import (
     Progress,
 )
 from agent.transfer import RegistryAccess, Transfer
+from shared.crashing import crash_points
 
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 60.0
 COMMIT_TIMEOUT_S = 3600.0
 FILE_LIMIT_BYTES = 1 << 20
+# What aiodocker calls a connection that was refused, or cut before the answer.
+NO_CONNECTION = 900
 WATCHED = ["start", "die", "destroy", "oom"]
 
 
@@ -78,7 +81,7 @@ class DockerEngine:
 
     async def create(self, name: str, config: ContainerConfig) -> str:
         try:
-            with answers():
+            with answers(), crash_points("docker.create"):
                 return (await self._docker.containers.create(config, name=name)).id
         except NameTaken:
             raise
@@ -89,16 +92,16 @@ class DockerEngine:
             raise
 
     async def start(self, container: str) -> None:
-        with answers():
+        with answers(), crash_points("docker.start"):
             await self._docker.containers.container(container).start()
 
     async def stop(self, container: str, grace_s: int) -> None:
-        with answers(), contextlib.suppress(ImageMissing):
+        with answers(), contextlib.suppress(ImageMissing), crash_points("docker.stop"):
             async with asyncio.timeout(grace_s + TIMEOUT_S):
                 await self._docker.containers.container(container).stop(t=grace_s)
 
     async def remove(self, container: str) -> None:
-        with contextlib.suppress(ImageMissing), answers():
+        with contextlib.suppress(ImageMissing), answers(), crash_points("docker.remove"):
             await self._docker.containers.container(container).delete(force=True, v=True)
 
     async def pull(self, image: str, progress: Progress) -> None:
@@ -112,7 +115,7 @@ class DockerEngine:
         if not repository or "/" in tag:
             repository, tag = reference, "latest"
         source = self._docker.containers.container(container)
-        with answers():
+        with answers(), crash_points("docker.commit"):
             labels = (await source.show())["Config"].get("Labels") or {}
             answer = await source.commit(
                 repository=repository,
@@ -131,7 +134,7 @@ class DockerEngine:
         return CommittedImage(answer["Id"], int(shown["Size"]))
 
     async def untag(self, reference: str) -> None:
-        with contextlib.suppress(ImageMissing), answers():
+        with contextlib.suppress(ImageMissing), answers(), crash_points("docker.untag"):
             await self._docker.images.delete(reference, force=True)
 
     async def tags(self, repository: str) -> list[str]:
@@ -159,7 +162,7 @@ class DockerEngine:
             member.size, member.mode = len(file.content), file.mode
             member.uid, member.gid = file.uid, file.gid
             archive.addfile(member, io.BytesIO(file.content))
-        with answers():
+        with answers(), crash_points("docker.write_file"):
             await self._docker.containers.container(container).put_archive(  # type: ignore[no-untyped-call]  # aiodocker
                 str(target.parent), buffer.getvalue()
             )

@@ -6,6 +6,7 @@ from outside, as through published ports, pass.
 
 import asyncio
 import shutil
+import tempfile
 
 import structlog
 
@@ -56,11 +57,15 @@ async def apply(bridge: str, *, deny_private_egress: bool) -> bool:
 
 
 async def _run(command: list[str], text: str = "") -> tuple[bool, str]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, error = await process.communicate(text.encode())
+    # A file, not a pipe: writing to a program that has already ended is an error of uvloop's own.
+    with tempfile.TemporaryFile() as words:
+        words.write(text.encode())
+        words.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=words,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, error = await process.communicate()
     return process.returncode == 0, error.decode(errors="replace").strip()[:300]

@@ -10,6 +10,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.engine import FileCopy
+from shared.crashing import crash_point, crash_points
 from shared.events.agent import EndReason, ObservedSave
 
 log = structlog.get_logger(__name__)
@@ -137,15 +138,17 @@ class Journal:
         return entries
 
     def write(self, entry: Entry) -> None:
-        write_durably(self._folder / f"{entry.instance_id}.json", entry.model_dump_json().encode())
+        with crash_points("journal.write"):
+            content = entry.model_dump_json().encode()
+            write_durably(self._folder / f"{entry.instance_id}.json", content)
 
     def forget(self, instance_id: UUID) -> None:
         (self._folder / f"{instance_id}.json").unlink(missing_ok=True)
 
     def write_originals(self, instance_id: UUID, originals: Originals) -> None:
-        write_durably(
-            self._folder / f"{instance_id}.originals", originals.model_dump_json().encode()
-        )
+        with crash_points("journal.write_originals"):
+            content = originals.model_dump_json().encode()
+            write_durably(self._folder / f"{instance_id}.originals", content)
 
     def originals(self, instance_id: UUID) -> Originals | None:
         try:
@@ -155,7 +158,8 @@ class Journal:
         return Originals.model_validate_json(content)
 
     def forget_originals(self, instance_id: UUID) -> None:
-        (self._folder / f"{instance_id}.originals").unlink(missing_ok=True)
+        with crash_points("journal.forget_originals"):
+            (self._folder / f"{instance_id}.originals").unlink(missing_ok=True)
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -165,6 +169,7 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    crash_point("journal.replace")
     temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from shared.events.envelope import Envelope
 log = structlog.get_logger(__name__)
 
 PROGRESS_S = 0.3
+# Copies of an order that a newer one overtook come within this.
+LATE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ class Node:
 
     async def _take(self, envelope: Envelope) -> None:
         desired = NodeDesired.model_validate(envelope.data)
-        if desired.issued_at < self._issued_at:
+        # Much older: the scheduler's clock was set back. Whatever it is, generations fence.
+        if timedelta(0) < self._issued_at - desired.issued_at < LATE:
             return
         self._issued_at = desired.issued_at
         ORDERS.labels(self.identity.name).inc()
@@ -184,8 +187,10 @@ class Node:
                     await self._arrived.wait()
 
     def _report(self) -> NodeReported:
-        # Rises over restarts too, without a file of its own.
-        self._sequence = max(self._sequence + 1, time.time_ns() // 1_000_000)
+        # Rises over restarts too, without a file of its own, and whatever is done to the clock: it
+        # counts within one boot.
+        since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._sequence = max(self._sequence + 1, since_boot)
         INSTANCES.labels(self.identity.name).set(len(self.instances))
         reports = (instance.report() for instance in self.instances.values())
         return NodeReported(

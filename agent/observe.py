@@ -65,11 +65,22 @@ def _state(
         return _running_state(order, run), ""
     if order is not None and order.want == "running" and (run is None or not run.began):
         return ObservedState.creating, ""
+    if order is None and not _has_begun(entry, current):
+        # After our own restart, before the first order: what never ran has not stopped.
+        return ObservedState.creating, ""
     silent = run is not None and run.began and run.started_at is None and not wants_stop
     if run is not None and silent and run.end_reason in ENDED_BADLY:
         words = f"the container ended before SSH answered (exit code {run.exit_code})"
         return ObservedState.failed, words
     return ObservedState.stopped, ""
+
+
+def _has_begun(entry: Entry, current: ContainerFact | None) -> bool:
+    """Whether the start that `entry.token` names ever happened."""
+    run = entry.run
+    if run is None:
+        return current is None or current.has_started
+    return run.token == entry.token and bool(run.began or run.finished_at)
 
 
 def _running_state(order: DesiredInstance | None, run: Run | None) -> ObservedState:

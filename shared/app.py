@@ -19,13 +19,13 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.bus import Bus, Subscription, leave_bus, open_bus
 from shared.cache import open_redis
+from shared.crashing import crash_point, doing, within
 from shared.database import Database
 from shared.dead_letters import DeadLetters
 from shared.event_routes import event_routes
@@ -71,6 +71,8 @@ class Runtime:
         return http
 
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
 Setup = Callable[[FastAPI, Runtime], Awaitable[tuple[Sequence[Subscription], Sequence[Worker]]]]
 
 
@@ -105,12 +107,12 @@ def create_service_app(
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
             runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
-            relay = Relay(runtime.database, runtime.bus, name)
-            loops = [relay.run(), *(worker.run(runtime.database) for worker in workers)]
+            loops = [(f"{name}.outbox", Relay(runtime.database, runtime.bus, name).run())]
+            loops += [(worker.name, worker.run(runtime.database)) for worker in workers]
             if revocations is None:
-                loops.append(_watch_of(ended, runtime).run())
-            for loop in loops:
-                stack.push_async_callback(stop, asyncio.create_task(loop))
+                loops.append((f"{name}.revocations", _watch_of(ended, runtime).run()))
+            for use, loop in loops:
+                stack.push_async_callback(stop, asyncio.create_task(within(use, loop)))
             yield
 
     app = FastAPI(
@@ -194,7 +196,7 @@ def _own_router() -> APIRouter:
         try:
             async with runtime.database.transaction() as session:
                 await session.execute(text("SELECT 1"))
-        except (OperationalError, OSError):
+        except OSError:
             return JSONResponse({"status": "waiting", "for": "database"}, 503)
         # Word for whoever watches: requests are still served, and events wait in the outbox.
         if not await runtime.bus.alive(BUS_ANSWERS_WITHIN_S):
@@ -244,11 +246,16 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["method"] not in SAFE_METHODS:
+                    crash_point("reply", of_use=True)
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
 
         language = headers.get(b"accept-language", b"").decode("latin-1")[:100]
-        with structlog.contextvars.bound_contextvars(request_id=request_id, language=language):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id, language=language),
+            doing(lambda: f"{self._service}.{getattr(scope.get('route'), 'name', 'unknown')}"),
+        ):
             await self._app(scope, receive, send_with_id)
             log.debug(
                 "request",

@@ -8,6 +8,7 @@ import structlog
 from pydantic import SecretStr
 
 from shared import telemetry
+from shared.crashing import crash_points
 from shared.errors import DomainError, Unavailable
 from shared.text import Text
 
@@ -60,7 +61,8 @@ async def call(
     if (mark := telemetry.traceparent()) is not None:
         headers[telemetry.HEADER] = mark
     try:
-        response = await http.request(method, path, json=json, params=params, headers=headers)
+        with crash_points("call", of_use=True):
+            response = await http.request(method, path, json=json, params=params, headers=headers)
     except httpx.HTTPError as error:
         raise Unavailable from error
     if response.status_code >= 500:

@@ -31,10 +31,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
-from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Handler, Subscription, matches
+from shared.crashing import doing
 from shared.database import Database
 from shared.events.envelope import Envelope, Payload
 from shared.metrics import INBOX_EVENTS, INBOX_SECONDS
@@ -174,13 +174,14 @@ def consume(database: Database, queue: str, *listeners: Listener) -> Subscriptio
     async def try_out(event: Envelope) -> None:
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
-                await together.apply(event)
+                with doing(lambda: f"{queue}.{event.type}"):
+                    await together.apply(event)
                 INBOX_EVENTS.labels(queue, "handled").inc()
                 return None
+            except OSError:
+                # The database is away: the bus keeps the event and brings it again.
+                raise
             except Exception as error:
-                if _is_away(error):
-                    # The bus keeps the event and brings it again.
-                    raise
                 INBOX_EVENTS.labels(queue, "failed").inc()
                 log.warning("event_failed", queue=queue, event_type=event.type, error=repr(error))
                 if delay_s is None:
@@ -254,7 +255,7 @@ class _Together:
         try:
             await self.commit([one.event for one in batch])
         except Exception as error:
-            if len(batch) > 1 and not _is_away(error):
+            if len(batch) > 1 and not isinstance(error, OSError):
                 for one in batch:
                     await self._settle([one])
                 return
@@ -263,13 +264,6 @@ class _Together:
         else:
             for one in batch:
                 one.end(None)
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether it is the database that failed, not the effect."""
-    if isinstance(error, OperationalError | OSError):
-        return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 async def _park(database: Database, queue: str, event: Envelope, error: Exception) -> None:

@@ -19,6 +19,7 @@ async def upgrade(database: Database, migrations: Path) -> None:
     """Bring the database to the newest revision; copies that start together wait in line."""
 
     def run(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config = Config()
         config.set_main_option("script_location", str(migrations).replace("%", "%%"))

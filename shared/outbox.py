@@ -31,10 +31,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Bus, Undeliverable
+from shared.crashing import crash_points
 from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
 from shared.events.envelope import Envelope, Payload
 from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
@@ -191,8 +191,9 @@ class Relay:
     async def _claim_or_wait(self, most: int) -> list[Envelope]:
         try:
             return await self._claim(most)
-        except (DBAPIError, OSError) as error:
-            # The database is away; its rows wait.
+        except Exception as error:
+            # Mostly the database is away. Whatever it is: its rows wait, and a relay that ended
+            # would be silence.
             log.warning("outbox_unreachable", error=repr(error))
             return []
 
@@ -207,7 +208,7 @@ class Relay:
             try:
                 async with self._database.transaction() as session:
                     await session.execute(_RENEW, {"ids": held, "lease": LEASE_S})
-            except (DBAPIError, OSError) as error:
+            except Exception as error:
                 log.warning("outbox_unreachable", error=repr(error))
             else:
                 self._claimed |= {id_: asked_at + LEASE_S for id_ in held if id_ in self._claimed}
@@ -250,7 +251,8 @@ class Relay:
         pause_s = RETRY_S
         while time.monotonic() < self._claimed[event.id]:
             try:
-                with continued(self._service, f"tell {event.type}", event.traceparent):
+                telling = continued(self._service, f"tell {event.type}", event.traceparent)
+                with crash_points(f"outbox.{event.type}"), telling:
                     await self._bus.publish(event)
             except Undeliverable as undeliverable:
                 OUTBOX_FAILURES.labels(self._service).inc()
@@ -270,7 +272,7 @@ class Relay:
             try:
                 async with self._database.transaction() as session:
                     await session.execute(_MARK, {"ids": ids})
-            except (DBAPIError, OSError) as error:
+            except Exception as error:
                 # Told, but not marked: they are told again when their claims have run out.
                 log.warning("outbox_unreachable", error=repr(error))
             finally:

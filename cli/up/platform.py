@@ -49,6 +49,7 @@ async def running(options: PlatformOptions, say: Say) -> AsyncIterator[None]:
             say("Making the database …")
         await postgres.start()
         stack.push_async_callback(postgres.stop)
+        stack.push_async_callback(_stop, asyncio.create_task(postgres.keep_up()))
         for service in SERVICES:
             await postgres.create_database(service)
         bus = memory_bus(BUS)

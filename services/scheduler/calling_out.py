@@ -75,20 +75,29 @@ async def with_reserved(database: Database, answering: Answering[M], work: Work[
         instance_id=work.instance_id,
     )
 
+    used = False
+
     async def effect(session: AsyncSession) -> Instance:
+        nonlocal used
         if not await take(session, reservation.id):
             raise Unavailable
+        used = True
         return await work.apply(session, reservation, reserved)
 
     try:
         reserved = await work.ask(reservation)
-        return await _retried(database, answering, effect)
+        answer = await _retried(database, answering, effect)
     except DomainError as refusal:
         # Unavailable: the outcome is unknown, and the same request may come again.
         if not isinstance(refusal, Unavailable):
             async with database.transaction() as session:
                 await reserving.give_back(session, reservation)
         raise
+    if not used:
+        # The same request, sent twice at once: the other was quicker.
+        async with database.transaction() as session:
+            await reserving.give_back(session, reservation)
+    return answer
 
 
 async def _retried(

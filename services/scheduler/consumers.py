@@ -1,7 +1,6 @@
 """What the scheduler hears: reports of agents, keys and accounts of auth, empty wallets."""
 
 import structlog
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler.clients.admission import login_of
@@ -12,6 +11,7 @@ from services.scheduler.observing import take_report
 from services.scheduler.stopping import stop_all_of
 from services.scheduler.tools import Tools
 from shared.bus import Keeping, Subscription
+from shared.crashing import doing
 from shared.events import Envelope
 from shared.events.agent import NodeReported
 from shared.events.auth import AccountDisabled, SshKeyAdded, SshKeyRemoved
@@ -35,8 +35,9 @@ def reports(tools: Tools) -> Subscription:
                     "report_of_another", source=envelope.source, node_id=str(report.node_id)
                 )
                 return
-            await take_report(tools, report)
-        except (OperationalError, OSError):
+            with doing(lambda: "scheduler.reports"):
+                await take_report(tools, report)
+        except OSError:
             # The database is away: the bus brings it again.
             raise
         except Exception as error:

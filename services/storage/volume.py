@@ -20,6 +20,7 @@ from services.storage.entries import Entry, Kind, Usage, entry_of, kind_of, show
 from services.storage.errors import IntoItself, NoSuchFile, NotEmpty, WrongKind
 from services.storage.refusals import refusals, refuse_root
 from services.storage.upload import Upload
+from shared.crashing import crash_points
 
 CREATE_TRIES = 8
 FILE_MODE = 0o644
@@ -222,7 +223,8 @@ class Volume:
         refuse_root(names)
         os.fsync(upload.descriptor)
         with self._folder(names[:-1]) as parent, refusals(names), upload.folder() as uploads:
-            rename_beneath(uploads, upload.name, parent, names[-1], replace=overwrite)
+            with crash_points("storage.put"):
+                rename_beneath(uploads, upload.name, parent, names[-1], replace=overwrite)
             os.fsync(parent)
         return self.entry(names)
 
@@ -254,10 +256,11 @@ class Volume:
         refuse_root(names)
         with self._folder(names[:-1]) as parent, refusals(names):
             status = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                shutil.rmtree(names[-1], dir_fd=parent)
-            else:
-                os.unlink(names[-1], dir_fd=parent)
+            with crash_points("storage.delete"):
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(names[-1], dir_fd=parent)
+                else:
+                    os.unlink(names[-1], dir_fd=parent)
             os.fsync(parent)
 
     def remove_file(self, names: Names) -> None:

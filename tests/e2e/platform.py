@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +28,11 @@ READY_S = 180
 
 @dataclass
 class RunningPlatform(ABC):
-    """recipes: the system images it has."""
+    """recipes: the system images it has. environment: of its processes, beside ours."""
 
     home: Path
     recipes: Sequence[str] = RECIPES
+    environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=lambda: free_port())
     sftp_port: int = field(default_factory=lambda: free_port())
     metrics_port: int = field(default_factory=lambda: free_port())
@@ -127,7 +128,8 @@ class EmbeddedPlatform(RunningPlatform):
             "--port", str(self.port), "--sftp-port", str(self.sftp_port),
             "--metrics", f"127.0.0.1:{self.metrics_port}",
             "--instance-ports", f"{first}-{last}", "--recipes", str(recipes),
-            cwd=REPOSITORY, env={**os.environ, "CHUSUAN_HOME": str(self.home)},
+            cwd=REPOSITORY,
+            env={**os.environ, "CHUSUAN_HOME": str(self.home), **self.environment},
             stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         await self.wait_until_ready()

@@ -261,3 +261,16 @@ def test_under_any_crash_a_token_starts_at_most_once_and_it_converges(
     is_running = any(c.running for c in world.containers.values())
     if order.want == "stopped":
         assert not is_running
+
+
+def test_before_the_first_order_after_a_restart_what_never_ran_is_not_reported_as_stopped() -> None:
+    journaled = an_entry(run=a_run())
+    assert observe(None, journaled, a_container(), None).state is ObservedState.creating
+    by_label = an_entry()
+    assert observe(None, by_label, a_container(), None).state is ObservedState.creating
+    again = an_entry(token=SECOND, run=a_run(began="t1", finished_at=NOW))
+    ended = a_container(started_raw="t1")
+    assert observe(None, again, ended, None).state is ObservedState.creating
+    over = an_entry(run=a_run(began="t1", finished_at=NOW))
+    assert observe(None, over, ended, None).state is ObservedState.stopped
+    assert observe(None, by_label, ended, None).state is ObservedState.stopped
