@@ -90,9 +90,8 @@ async def test_a_frozen_container_is_stopped_and_released_like_any_other(
 ) -> None:
     """F7."""
     instance = await world.running()
-    await asyncio.to_thread(
-        docker, "pause", (await topology.platform.containers_of(instance)).strip()
-    )
+    container = (await topology.platform.containers_of(instance)).strip()
+    await asyncio.to_thread(docker, "pause", container)
     path = f"/instances/{instance['id']}"
     await world.user.post(f"{path}/{move}")
     await world.user.arrives(path, "stopped" if move == "stop" else "released")
