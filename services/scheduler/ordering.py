@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from services.scheduler.repository import leases
 from services.scheduler.repository import nodes as host
 from services.scheduler.tools import Tools
 from shared.bus import Undeliverable
-from shared.database import database_now
+from shared.database import Database, database_now
 from shared.events import Envelope
 from shared.events.agent import DesiredInstance, NodeDesired, SaveOrder
 
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 8
 RETELLINGS = 4
-LIST_S = 1.0
+MOMENT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +38,15 @@ class _Unfollowed:
 
 
 class Ordering:
-    """One at a time per process, so that orders leave in the order in which they were read.
+    """In every copy, what its own requests and reports have changed.
 
     At once where an order changed; again after `retell_s`, a few times, where the node's report
-    does not follow it; and everything every `resend_s`, each node at a moment of its own."""
+    does not follow it. Then only the full resending is left."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._full_due: dict[UUID, float] = {}
         self._unfollowed: dict[UUID, _Unfollowed] = {}
-        self._listed_at = float("-inf")
+        self._told_at: dict[UUID, float] = {}
 
     async def step(self) -> None:
         now, settings = time.monotonic(), self._tools.settings
@@ -59,9 +58,13 @@ class Ordering:
                 self._unfollowed.pop(node_id, None)
             elif not follows:
                 # At once, unless it was told a moment ago.
-                self._unfollowed.setdefault(node_id, _Unfollowed(now, RETELLINGS))
-        due = changed | self._retell(now) | await self._resend(now)
-        await asyncio.gather(*(self._send(node_id) for node_id in due))
+                due = max(now, self._told_at.get(node_id, now - MOMENT_S) + MOMENT_S)
+                wait = self._unfollowed.get(node_id)
+                left = wait.left if wait is not None else RETELLINGS
+                self._unfollowed[node_id] = _Unfollowed(due, left)
+        told = changed | self._retell(now)
+        self._told_at |= dict.fromkeys(told, now)
+        await send_all(self._tools, told)
 
     def _retell(self, now: float) -> set[UUID]:
         due = {node_id for node_id, wait in self._unfollowed.items() if wait.due <= now}
@@ -72,27 +75,40 @@ class Ordering:
                 self._unfollowed[node_id] = _Unfollowed(next_at, left)
         return due
 
-    async def _resend(self, now: float) -> set[UUID]:
-        resend_s = self._tools.settings.resend_s
-        if now - self._listed_at >= min(LIST_S, resend_s):
-            async with self._tools.database.transaction() as session:
-                known = await host.node_ids(session)
-            # A new one at once, then at a moment of its own.
-            self._full_due = {node_id: self._full_due.get(node_id, now) for node_id in known}
-            self._listed_at = now
-        due = {node_id for node_id, at in self._full_due.items() if at <= now}
-        for node_id in due:
-            self._full_due[node_id] = now + resend_s * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
-        return due
 
-    async def _send(self, node_id: UUID) -> None:
+class Resending:
+    """In one copy: everything to every node every `resend_s`, each at a moment of its own."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._due: dict[UUID, float] = {}
+
+    async def step(self, database: Database) -> None:
+        now, resend_s = time.monotonic(), self._tools.settings.resend_s
+        async with database.transaction() as session:
+            known = await host.node_ids(session)
+        # A new one at once, then at a moment of its own.
+        self._due = {node_id: self._due.get(node_id, now) for node_id in known}
+        due = {node_id for node_id, at in self._due.items() if at <= now}
+        for node_id in due:
+            self._due[node_id] = now + resend_s * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+        await send_all(replace(self._tools, database=database), due)
+
+
+async def send_all(tools: Tools, node_ids: Iterable[UUID]) -> None:
+    """A few at a time; one that does not go out holds up no other."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def send(node_id: UUID) -> None:
         try:
-            async with self._slots:
-                await send_orders(self._tools, node_id)
+            async with slots:
+                await send_orders(tools, node_id)
         except Undeliverable as away:
             log.debug("agent_away", node_id=str(node_id), reason=str(away))
         except Exception:
             log.exception("orders_not_sent", node_id=str(node_id))
+
+    await asyncio.gather(*(send(node_id) for node_id in node_ids))
 
 
 async def send_orders(tools: Tools, node_id: UUID) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from services.scheduler.contact import Contact
 from services.scheduler.dismissing import drive_joining
-from services.scheduler.ordering import Ordering
+from services.scheduler.ordering import Ordering, Resending
 from services.scheduler.placing import place_waiting
 from services.scheduler.reserving import give_back_forgotten
 from services.scheduler.sweeping import sweep
@@ -40,10 +40,11 @@ def workers(tools: Tools) -> list[Worker]:
 
     queue = partial(place_waiting, tools)
     return [
-        Worker("scheduler.orders", ORDERS_S, Ordering(tools).step, signals.orders),
+        Worker("scheduler.changes", ORDERS_S, Ordering(tools).step, signals.orders),
         Worker("scheduler.contact", settings.contact_s, Contact(tools).step),
         Worker("scheduler.queue", settings.sweep_s, queue, signals.capacity),
         Worker("scheduler.joining", JOINING_S, partial(drive_joining, tools), signals.joining),
+        LoneWorker("scheduler.orders", ORDERS_S, Resending(tools).step),
         LoneWorker("scheduler.deadlines", settings.sweep_s, alone(sweep)),
         LoneWorker("scheduler.reservations", RESERVATIONS_S, alone(give_back_forgotten)),
         Worker("scheduler.clearing", CLEARING_S, clear),

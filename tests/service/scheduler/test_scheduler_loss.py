@@ -358,7 +358,7 @@ async def test_a_bus_that_does_not_answer_is_not_the_hosts_fault(open_house: Ope
 
 
 async def test_the_worker_finds_the_silent_and_the_lost_by_itself(open_house: Opener) -> None:
-    changes: dict[str, Any] = {"contact_s": 0.02, "silent_after_s": 0.3, "lost_after_s": 0.6}
+    changes: dict[str, Any] = {"contact_s": 0.02, "silent_after_s": 2.0, "lost_after_s": 4.0}
     async with open_house(**changes) as house:
         agent = await house.add_agent()
         instance = await house.running(agent)

@@ -18,7 +18,6 @@ from services.scheduler.domain.observation import Outcome, Seen, SeenState, Stan
 from services.scheduler.domain.states import State, require_move, want_of
 
 T0 = datetime(2026, 11, 24, tzinfo=UTC)
-LOSABLE = (State.creating, State.starting, State.running, State.stopping)
 
 
 class LossAndReturn(RuleBasedStateMachine):
@@ -42,7 +41,7 @@ class LossAndReturn(RuleBasedStateMachine):
         self.bills: list[tuple[datetime, datetime]] = []
         self.open_since: datetime | None = None
         self.released_at: datetime | None = None
-        self.settled: datetime | None = None
+        self.stop_asked = False
 
     @rule(seconds=st.integers(1, 600))
     def time_passes(self, seconds: int) -> None:
@@ -109,6 +108,7 @@ class LossAndReturn(RuleBasedStateMachine):
     @rule()
     def the_user_stops(self) -> None:
         standing = self.standing
+        self.stop_asked = True
         if standing.state in (State.creating, State.starting, State.running):
             self._move(State.stopping, None)
         elif standing.state is State.lost and standing.resume is State.running:
@@ -125,6 +125,7 @@ class LossAndReturn(RuleBasedStateMachine):
     @rule()
     def the_user_starts_again(self) -> None:
         self.tokens += 1
+        self.stop_asked = False
         self._move(State.starting, None)
         self.standing = replace(
             self.standing, start_token=UUID(int=self.tokens), authorised=True, holds_gpus=True,
@@ -177,6 +178,12 @@ class LossAndReturn(RuleBasedStateMachine):
         assert all(stop <= start for (_, stop), (start, _) in pairwise(bills))
         if self.open_since is not None and bills:
             assert bills[-1][1] <= self.open_since
+
+    @invariant()
+    def a_stop_is_final_until_the_next_start(self) -> None:
+        if self.stop_asked:
+            assert self.standing.state not in (State.starting, State.running)
+            assert want_of(self.standing.state, self.standing.resume) != "running"
 
     @invariant()
     def nothing_is_billed_after_a_release(self) -> None:
