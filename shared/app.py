@@ -215,7 +215,7 @@ def _own_router() -> APIRouter:
     @router.get("/subscriptions.json", **policy(Policy.PUBLIC))
     async def subscriptions(request: Request) -> list[Heard]:
         runtime: Runtime = request.app.state.runtime
-        return [Heard(queue=s.queue, patterns=list(s.patterns)) for s in runtime.subscriptions]
+        return [Heard.of(subscription) for subscription in runtime.subscriptions]
 
     @router.get("/metrics", **policy(Policy.PUBLIC))
     async def metrics() -> Response:

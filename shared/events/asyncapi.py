@@ -5,12 +5,12 @@ it cannot say what is not so.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from shared.bus.protocol import matches
+from shared.bus.protocol import Keeping, Subscription, matches
 from shared.bus.routes import Route
 from shared.events.catalogue import Kind, kinds
 from shared.events.envelope import Envelope
@@ -42,6 +42,14 @@ class Heard(BaseModel):
 
     queue: str
     patterns: list[str]
+
+    @classmethod
+    def of(cls, subscription: Subscription) -> Self:
+        """A queue of one copy alone goes by the name that all copies' queues begin with."""
+        queue = subscription.queue
+        if subscription.keeping is Keeping.nothing:
+            queue = queue.rpartition(".")[0]
+        return cls(queue=queue, patterns=list(subscription.patterns))
 
 
 def document(heard: Mapping[str, Sequence[Heard]], version: str) -> Document:

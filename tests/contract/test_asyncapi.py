@@ -73,7 +73,7 @@ async def test_every_pattern_of_every_room_asks_for_an_event_that_there_is(
     rooms: tuple[Rooms, Any], validator: Draft7Validator
 ) -> None:
     subscriptions, said = rooms
-    assert {queue for room in subscriptions.values() for queue in (s.queue for s in room)} >= {
+    assert {each.queue for room in said.values() for each in room} >= {
         "auth.audit", "market.runs", "registry.saves", "scheduler.reports", "storage.sftp",
     }  # fmt: skip
     idle = [
@@ -112,7 +112,7 @@ async def test_no_subscription_mixes_facts_with_reports(rooms: tuple[Rooms, Any]
         for subscription in room:
             routes = {route_of(pattern) for pattern in subscription.patterns}
             assert len(routes) == 1
-            assert (routes == {Route.facts}) == (subscription.keeping is Keeping.everything)
+            assert (routes == {Route.facts}) == (subscription.keeping is not Keeping.states)
 
 
 def test_every_event_is_in_it_with_sender_version_and_shape(validator: Draft7Validator) -> None:

@@ -22,7 +22,7 @@ _JUDGED = (
     Instance.authorisation_id, Instance.next_authorisation_id, Instance.started_at,
     Instance.traceparent,
     Instance.stopped_at, Instance.releasing_at, Instance.stop_reason, Instance.save_image_id,
-    Instance.progress_mark, Instance.traceparent,
+    Instance.progress_mark,
 )  # fmt: skip
 
 
