@@ -123,14 +123,14 @@ class Relay:
         try:
             while True:
                 self._awake.clear()
-                room = min(BATCH, MOST_IN_FLIGHT - len(self._claimed))
-                self._is_full = room < BATCH
-                claimed = await self._claim_or_wait(room) if room > 0 else []
+                # In whole batches: a claim costs the same for few as for many.
+                self._is_full = not self._has_room()
+                claimed = [] if self._is_full else await self._claim_or_wait()
                 for subject in self._line_up(claimed):
                     task = asyncio.create_task(self._publish(subject))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                if len(claimed) < max(room, 1):
+                if len(claimed) < BATCH:
                     # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_S):
@@ -140,9 +140,12 @@ class Relay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _claim_or_wait(self, most: int) -> list[Envelope]:
+    def _has_room(self) -> bool:
+        return len(self._claimed) + BATCH <= MOST_IN_FLIGHT
+
+    async def _claim_or_wait(self) -> list[Envelope]:
         try:
-            return await self._claim(most)
+            return await self._claim()
         except (DBAPIError, OSError) as error:
             # The database is away; its rows wait.
             log.warning("outbox_unreachable", error=repr(error))
@@ -159,7 +162,7 @@ class Relay:
             except (DBAPIError, OSError) as error:
                 log.warning("outbox_unreachable", error=repr(error))
 
-    async def _claim(self, most: int) -> list[Envelope]:
+    async def _claim(self) -> list[Envelope]:
         # A subject with an event in flight at another relay waits: its order must hold.
         statement = text(
             """
@@ -169,12 +172,13 @@ class Relay:
                 WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
                   AND subject NOT IN (
                     SELECT subject FROM outbox
-                    WHERE published_at IS NULL AND claimed_until >= now() AND id <> ALL(:mine))
+                    WHERE published_at IS NULL AND claimed_until >= now()
+                      AND id NOT IN (SELECT unnest(:mine)))
                 ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED)
             RETURNING position, envelope
             """
         ).bindparams(bindparam("mine", type_=ARRAY(Uuid())))
-        values = {"lease": LEASE_S, "batch": most, "mine": list(self._claimed)}
+        values = {"lease": LEASE_S, "batch": BATCH, "mine": list(self._claimed)}
         async with self._database.transaction() as session:
             rows = (await session.execute(statement, values)).all()
         return [Envelope.model_validate(row.envelope) for row in sorted(rows)]
@@ -222,7 +226,7 @@ class Relay:
                 log.warning("outbox_unreachable", error=repr(error))
             finally:
                 self._claimed.difference_update(ids)
-            if self._is_full:
+            if self._is_full and self._has_room():
                 self._awake.set()
 
 
