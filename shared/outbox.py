@@ -82,12 +82,12 @@ _CLAIM = text(
         WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
           AND subject NOT IN (
             SELECT subject FROM outbox
-            WHERE published_at IS NULL AND claimed_until >= now() AND id <> ALL(:mine))
+            WHERE published_at IS NULL AND claimed_until >= now() AND id NOT IN (SELECT unnest(:mine)))
         ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED),
     skipped AS (
         SELECT subject, min(position) AS position FROM outbox
         WHERE published_at IS NULL AND subject IN (SELECT subject FROM picked)
-          AND id NOT IN (SELECT id FROM picked) AND id <> ALL(:mine)
+          AND id NOT IN (SELECT id FROM picked) AND id NOT IN (SELECT unnest(:mine))
         GROUP BY subject)
     UPDATE outbox SET claimed_until = now() + make_interval(secs => :lease)
     FROM picked LEFT JOIN skipped USING (subject)
@@ -171,14 +171,14 @@ class Relay:
         try:
             while True:
                 self._awake.clear()
-                room = min(BATCH, MOST_IN_FLIGHT - len(self._claimed))
-                self._is_full = room < BATCH
-                claimed = await self._claim_or_wait(room) if room > 0 else []
+                # In whole batches: a claim costs the same for few as for many.
+                self._is_full = not self._has_room()
+                claimed = [] if self._is_full else await self._claim_or_wait()
                 for subject in self._line_up(claimed):
                     task = asyncio.create_task(self._publish(subject))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                if len(claimed) < max(room, 1):
+                if len(claimed) < BATCH:
                     # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_S):
@@ -188,9 +188,12 @@ class Relay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _claim_or_wait(self, most: int) -> list[Envelope]:
+    def _has_room(self) -> bool:
+        return len(self._claimed) + BATCH <= MOST_IN_FLIGHT
+
+    async def _claim_or_wait(self) -> list[Envelope]:
         try:
-            return await self._claim(most)
+            return await self._claim(BATCH)
         except Exception as error:
             # Mostly the database is away. Whatever it is: its rows wait, and a relay that ended
             # would be silence.
@@ -278,7 +281,7 @@ class Relay:
             finally:
                 for id_ in ids:
                     self._claimed.pop(id_, None)
-            if self._is_full:
+            if self._is_full and self._has_room():
                 self._awake.set()
 
 

@@ -26,8 +26,17 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused
 
 from shared.bus.broker.declaring import declare_kept, declare_passing, declare_states
-from shared.bus.broker.delivery import Delivery, Reception, Unreadable, read, refuse, returns
+from shared.bus.broker.delivery import (
+    Delivery,
+    Reception,
+    Unreadable,
+    read,
+    refuse,
+    returns,
+    tag_of,
+)
 from shared.bus.broker.link import BROKEN, Link, close_quietly, was_cancelled
+from shared.bus.broker.settling import Settling
 from shared.bus.protocol import Keeping, Subscription
 from shared.ids import new_id
 
@@ -96,13 +105,15 @@ class Consumer:
         """Until the channel or the queue is lost. Raises BROKEN."""
         async with asyncio.timeout(RPC_S):
             channel = await self._link.channel(confirms=False)
-        reception = Reception(await channel.get_underlay_channel())
+        line = await channel.get_underlay_channel()
+        reception = Reception(line, Settling(line))
         try:
             async with asyncio.timeout(RPC_S):
                 queue, backlog = await self._declare(channel)
             await self._receive(reception, channel, queue.name, cautious=backlog)
         finally:
             reception.over = True
+            await reception.settling.flush()
             await close_quietly(channel)
         if reception.failing is not None:
             self.ready.clear()
@@ -161,6 +172,7 @@ class Consumer:
 
     async def _take(self, reception: Reception, message: DeliveredMessage) -> None:
         """No await before the event stands in its lane: deliveries keep their order."""
+        reception.settling.arrived(tag_of(message))
         if returns(message) < SUSPECT_RETURNS:
             reception.widen.set()
         try:
@@ -168,7 +180,7 @@ class Consumer:
         except Unreadable as unreadable:
             queue = self._subscription.queue
             log.error("event_unreadable", queue=queue, reason=str(unreadable))
-            return await refuse(message)
+            return await refuse(reception, message)
         lane = self._lanes.get(event.subject)
         delivery = Delivery(event, message, reception)
         if lane is not None:
@@ -201,7 +213,7 @@ class Consumer:
                 delivery.reception.widen.set()
             else:
                 self._succeeded_at = time.monotonic()
-                return await delivery.done()
+                return delivery.done()
             if time.monotonic() - began > HOLD_S:
                 if self._succeeded_at >= began:
                     return await delivery.go_back()

@@ -11,6 +11,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pydantic import ValidationError
 
 from shared.bus.broker.link import BROKEN
+from shared.bus.broker.settling import Settling
 from shared.bus.topology import REPORTS, key_of
 from shared.events.envelope import Envelope
 
@@ -49,6 +50,7 @@ class Reception:
     """
 
     channel: AbstractChannel
+    settling: Settling
     over: bool = False
     widen: asyncio.Event = field(default_factory=asyncio.Event)
     outage: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,23 +68,25 @@ class Delivery:
     def is_stale(self) -> bool:
         return self.reception.over or self.reception.channel.is_closed
 
-    async def done(self) -> None:
-        """Where the channel is gone, it will come again: that is the handler's promise to bear."""
-        with contextlib.suppress(BROKEN):
-            await self.message.channel.basic_ack(_tag(self.message), wait=False)
+    def done(self) -> None:
+        self.reception.settling.finished(tag_of(self.message))
 
     async def go_back(self) -> None:
+        tag = tag_of(self.message)
+        self.reception.settling.settled(tag)
         with contextlib.suppress(BROKEN):
-            await self.message.channel.basic_nack(_tag(self.message), requeue=True)
+            await self.message.channel.basic_nack(tag, requeue=True)
 
 
-async def refuse(message: DeliveredMessage) -> None:
+async def refuse(reception: Reception, message: DeliveredMessage) -> None:
     """To the queue's dead letters, where it has such."""
+    tag = tag_of(message)
+    reception.settling.settled(tag)
     with contextlib.suppress(BROKEN):
-        await message.channel.basic_reject(_tag(message), requeue=False)
+        await message.channel.basic_reject(tag, requeue=False)
 
 
-def _tag(message: DeliveredMessage) -> int:
+def tag_of(message: DeliveredMessage) -> int:
     tag = message.delivery_tag
     if tag is None:
         raise Unreadable("a delivery without a tag")
