@@ -5,7 +5,7 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,16 +66,13 @@ class Topology(Protocol):
 class Embedded:
     """`chusuan up`: one process, one home."""
 
-    home: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    platform: RunningPlatform = field(init=False)
+    platform: RunningPlatform
     parts: tuple[str, ...] = ("platform",)
     services: tuple[str, ...] = SERVICES
 
-    def __post_init__(self) -> None:
-        self.platform = RunningPlatform(
-            self.home, recipes=("minimal",), environment=self.environment
-        )
+    @property
+    def home(self) -> Path:
+        return self.platform.home
 
     @property
     def url(self) -> str:
