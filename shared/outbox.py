@@ -82,7 +82,8 @@ _CLAIM = text(
         WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
           AND subject NOT IN (
             SELECT subject FROM outbox
-            WHERE published_at IS NULL AND claimed_until >= now() AND id NOT IN (SELECT unnest(:mine)))
+            WHERE published_at IS NULL AND claimed_until >= now()
+              AND id NOT IN (SELECT unnest(:mine)))
         ORDER BY position LIMIT :batch FOR UPDATE SKIP LOCKED),
     skipped AS (
         SELECT subject, min(position) AS position FROM outbox

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.platform import system_image
+from tests.e2e.platform import EmbeddedPlatform, system_image
 from tests.fault.flows import World, new_person
 from tests.fault.history import History
 from tests.fault.stubborn import Stubborn
@@ -27,7 +27,9 @@ def crash_points(tmp_path_factory: pytest.TempPathFactory) -> CrashPoints:
 @pytest.fixture(scope="session")
 async def topology(crash_points: CrashPoints) -> AsyncIterator[Embedded]:
     home = Path(tempfile.mkdtemp(prefix="chusuan-fault-"))
-    running = Embedded(home, environment=crash_points.environment)
+    running = Embedded(
+        EmbeddedPlatform(home, recipes=("minimal",), environment=crash_points.environment)
+    )
     try:
         await running.start()
         yield running

@@ -5,7 +5,7 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import asyncpg
 from agent.engine import LABEL_NODE
 from cli.up.home import SERVICES, read_node_ids
 from tests.e2e.people import Json
-from tests.e2e.platform import EmbeddedPlatform
+from tests.e2e.platform import EmbeddedPlatform, RunningPlatform
 
 Row = dict[str, Any]
 
@@ -66,16 +66,13 @@ class Topology(Protocol):
 class Embedded:
     """`chusuan up`: one process, one home."""
 
-    home: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    platform: EmbeddedPlatform = field(init=False)
+    platform: EmbeddedPlatform
     parts: tuple[str, ...] = ("platform",)
     services: tuple[str, ...] = SERVICES
 
-    def __post_init__(self) -> None:
-        self.platform = EmbeddedPlatform(
-            self.home, recipes=("minimal",), environment=self.environment
-        )
+    @property
+    def home(self) -> Path:
+        return self.platform.home
 
     @property
     def url(self) -> str:
@@ -117,6 +114,13 @@ class Embedded:
 
     async def containers(self) -> list[Json]:
         return await asyncio.to_thread(_containers, read_node_ids(self.home / "agent"))
+
+
+def topology_of(platform: RunningPlatform) -> Topology:
+    """Raises TypeError for a shape of which nothing is known here."""
+    if isinstance(platform, EmbeddedPlatform):
+        return Embedded(platform)
+    raise TypeError(f"{platform!r} has no topology yet")
 
 
 @dataclass
