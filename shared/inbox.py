@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 # At once, for each queue of each copy of a service.
 TRANSACTIONS = 2
 MOST_TOGETHER = 100
+# A transaction that follows another waits so long for more to join it.
+GATHER_S = 0.005
 RETRY_DELAYS_S = (0.05, 0.2, 1.0, 3.0)
 ERROR_CHARACTERS = 2000
 
@@ -248,6 +250,8 @@ class _Together:
                 batch = self.waiting[:MOST_TOGETHER]
                 del self.waiting[: len(batch)]
                 await self._settle(batch)
+                if len(self.waiting) < MOST_TOGETHER:
+                    await asyncio.sleep(GATHER_S)
         finally:
             self.busy -= 1
 

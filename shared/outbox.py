@@ -48,6 +48,9 @@ MOST_IN_FLIGHT = 2000
 # What a killed relay had claimed waits so long; a living one renews its claims.
 LEASE_S = 6
 POLL_S = 1.0
+# The first event after a quiet moment leaves at once; those that follow so soon leave together.
+GATHER_S = 0.01
+MARK_EVERY_S = 0.05
 RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 KEEP_PUBLISHED = "7 days"
@@ -179,6 +182,8 @@ class Relay:
                     task = asyncio.create_task(self._publish(subject))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
+                if 0 < len(claimed) < BATCH:
+                    await asyncio.sleep(GATHER_S)
                 if len(claimed) < BATCH:
                     # Not wait_for: on Python 3.11 it can swallow a cancellation (gh-86296).
                     with contextlib.suppress(TimeoutError):
@@ -271,6 +276,7 @@ class Relay:
     async def _mark_taken(self) -> None:
         while True:
             await self._some_taken.wait()
+            await asyncio.sleep(MARK_EVERY_S)
             self._some_taken.clear()
             ids, self._taken = self._taken, []
             try:
