@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from shared.ids import new_id
+from tests.ports import free_port as free_port
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 VHOST = "chusuan"
@@ -28,12 +28,6 @@ LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 def installed() -> bool:
     return (PROGRAMS / "rabbitmq-server").exists() and shutil.which("epmd") is not None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

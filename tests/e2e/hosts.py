@@ -103,7 +103,8 @@ class Host:
         ):
             await run("ip", "-n", self.name, *words.split())
 
-    async def start_engine(self, insecure_registry: str) -> None:
+    async def start_engine(self, insecure_registry: str, *more: str) -> None:
+        """more: words of its command line."""
         with (self.folder / "engine.log").open("ab") as log:
             self.engine = await asyncio.create_subprocess_exec(
                 *self.inside, "dockerd",
@@ -112,7 +113,7 @@ class Host:
                 "--pidfile", str(self.folder / "docker.pid"),
                 "--host", self.docker_host,
                 "--insecure-registry", insecure_registry,
-                "--bridge", "none",
+                "--bridge", "none", *more,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import httpx
 
 from tests.e2e.people import Json, log_in, run
 from tests.e2e.waiting import until
+from tests.ports import free_port as free_port
 
 REPOSITORY = Path(__file__).parents[2]
 # What the tests start from; the big images have tests of their own.
@@ -160,12 +160,6 @@ class EmbeddedPlatform(RunningPlatform):
 
     async def docker(self, *words: str) -> str:
         return await run("docker", *words)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def system_image(platform: RunningPlatform, name: str) -> Json:

@@ -171,9 +171,8 @@ class SplitPlatform(RunningPlatform):
             "AUTH_URL": self._url("auth"),
             "SERVICE_SECRET": keys[service],
         }
-        return {
-            f"CHUSUAN_{k}": v for k, v in (first | self._own_environment(service, keys)).items()
-        }
+        told = first | self._own_environment(service, keys)
+        return {f"CHUSUAN_{k}": v for k, v in told.items()} | dict(self.environment)
 
     def _own_environment(self, service: str, keys: Mapping[str, str]) -> dict[str, str]:
         match service:
@@ -266,7 +265,7 @@ class SplitPlatform(RunningPlatform):
         self.parts[f"agent-{host.number}"] = Process(
             f"agent-{host.number}",
             command,
-            {f"CHUSUAN_AGENT_{k}": v for k, v in environment.items()},
+            {f"CHUSUAN_AGENT_{k}": v for k, v in environment.items()} | dict(self.environment),
             self.home / "logs",
         )
 

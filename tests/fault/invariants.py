@@ -27,7 +27,7 @@ CONSUMERS = {
     "market.offers": ("market", ["scheduler.node.changed"]),
     "market.runs": (
         "market",
-        [f"scheduler.instance.{n}" for n in ("started", "stopped", "start_abandoned")],
+        [f"scheduler.instance.{n}" for n in ("started", "stopped", "resumed", "start_abandoned")],
     ),
     "market.proofs": ("market", ["scheduler.usage.proven"]),
     "market.wallets": ("market", ["auth.account.approved"]),
