@@ -64,8 +64,8 @@ class Database:
         self.most_connections = 2 * pool_size
         self.engine = create_async_engine(
             url,
-            # Kept once opened: a new one costs as much as dozens of transactions. Those used last go
-            # first, since they know their statements.
+            # Kept once opened: a new one costs as much as dozens of transactions. Those used last
+            # go first, since they know their statements.
             pool_size=self.most_connections,
             max_overflow=0,
             pool_use_lifo=True,

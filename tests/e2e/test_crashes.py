@@ -21,7 +21,7 @@ from tests.e2e.people import Json, Person
 from tests.e2e.platform import RunningPlatform
 from tests.e2e.waiting import until
 from tests.fault.invariants import settles
-from tests.fault.topology import topology_of
+from tests.fault.shape import topology_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
 

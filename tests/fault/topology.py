@@ -14,7 +14,7 @@ import asyncpg
 from agent.engine import LABEL_NODE
 from cli.up.home import SERVICES, read_node_ids
 from tests.e2e.people import Json
-from tests.e2e.platform import EmbeddedPlatform, RunningPlatform
+from tests.e2e.platform import EmbeddedPlatform
 
 Row = dict[str, Any]
 
@@ -114,13 +114,6 @@ class Embedded:
 
     async def containers(self) -> list[Json]:
         return await asyncio.to_thread(_containers, read_node_ids(self.home / "agent"))
-
-
-def topology_of(platform: RunningPlatform) -> Topology:
-    """Raises TypeError for a shape of which nothing is known here."""
-    if isinstance(platform, EmbeddedPlatform):
-        return Embedded(platform)
-    raise TypeError(f"{platform!r} has no topology yet")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tests.e2e.platform import system_image
 from tests.fault.conftest import LONG
 from tests.fault.flows import World, new_person
 from tests.fault.history import History
-from tests.fault.split.topology import Split
+from tests.fault.split.topology import QUICK, Split
 from tests.fault.stubborn import Stubborn
 
 HERE = Path(__file__).parent
@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 async def topology() -> AsyncIterator[Split]:
     if why := split.impossible():
         pytest.skip(why)
-    running = Split(Path(tempfile.mkdtemp(prefix="chusuan-broken-")))
+    home = Path(tempfile.mkdtemp(prefix="chusuan-broken-"))
+    running = Split(split.SplitPlatform(home, recipes=("minimal",), environment=QUICK))
     began = time.monotonic()
     try:
         await running.start()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.engine import LABEL_INSTANCE
@@ -30,12 +30,8 @@ QUICK = {
 
 @dataclass
 class Split:
-    home: Path
-    platform: SplitPlatform = field(init=False)
+    platform: SplitPlatform
     services: tuple[str, ...] = SERVICES
-
-    def __post_init__(self) -> None:
-        self.platform = SplitPlatform(self.home, recipes=("minimal",), environment=QUICK)
 
     @property
     def url(self) -> str:
@@ -51,7 +47,7 @@ class Split:
 
     @property
     def storage(self) -> Path:
-        return self.home / "storage"
+        return self.platform.home / "storage"
 
     @property
     def operator_password(self) -> str:
