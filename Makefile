@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BENCHES := bus fleet gateway rent_to_ssh
 ROUNDS := 20
+# Of tests/e2e, what the split shape could do differently.
+SPLIT := main_job several_hosts apps crashes
 COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
@@ -16,9 +18,12 @@ setup:  ## environment and dependencies from the lock, into this folder
 run: setup  ## bring the whole platform up (ARGS="--address 10.0.0.5 --port 80")
 	@exec .venv/bin/chusuan up $(ARGS)
 
-test: setup  ## all tests, with real parts (PYTEST="-k name …")
+test: setup  ## all tests with real parts, in both shapes (PYTEST="-k name --topology=split": those alone)
 	@deploy/test-parts.sh
 	@.venv/bin/pytest -q $(PYTEST)
+ifeq ($(strip $(PYTEST)),)
+	@.venv/bin/pytest -q --topology=split $(SPLIT:%=tests/e2e/test_%.py)
+endif
 
 images: setup  ## build all images on this machine now: the system's, the platform's, and stand-ins where no registry answers
 	@mkdir -p .cache

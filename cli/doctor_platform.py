@@ -13,29 +13,29 @@ WORKER_INTERVALS, WORKER_GRACE_S = 3, 60.0
 # figure → (what in Chinese, what in English, cure in Chinese, cure in English)
 FIGURES: dict[str, tuple[str, str, str, str]] = {
     "nodes_silent": (
-        "{n} 台主机没有应答", "{n} hosts are silent",
+        "{n} 台主机没有应答", "silent hosts: {n}",
         "查看 chusuan nodes list；在主机上检查 agent 与网络，运行 chusuan doctor --host",
         "see chusuan nodes list; on the host look at agent and network: chusuan doctor --host",
     ),
     "nodes_lost": (
-        "{n} 台主机失联", "{n} hosts are lost",
+        "{n} 台主机失联", "lost hosts: {n}",
         "修复主机；无法修复的用 chusuan nodes remove 移除",
         "repair the host, or take it out: chusuan nodes remove",
     ),
     "instances_lost": (
-        "{n} 个实例失联", "{n} instances are lost",
+        "{n} 个实例失联", "lost instances: {n}",
         "主机恢复后自动处理；否则由用户释放", "they come back with their host, or are released",
     ),
     "gpus_unhealthy": (
-        "{n} 张 GPU 异常", "{n} GPUs are unhealthy",
+        "{n} 张 GPU 异常", "unhealthy GPUs: {n}",
         "在主机上运行 nvidia-smi 与 dmesg", "on the host: nvidia-smi, dmesg",
     ),
     "system_images_failed": (
-        "{n} 个系统镜像构建失败", "{n} system images failed to build",
+        "{n} 个系统镜像构建失败", "system images that failed to build: {n}",
         "chusuan images 显示原因；自动重试", "chusuan images says why; it is tried again",
     ),
     "ledger_faults": (
-        "账本有 {n} 处不平", "{n} sums of the ledger are wrong",
+        "账本有 {n} 处不平", "wrong sums of the ledger: {n}",
         "停止充值与结算，查日志 ledger_broken，见 docs/operate.md",
         "stop crediting, see ledger_broken in the log and docs/operate.md",
     ),

@@ -80,7 +80,10 @@ def invite(
 def list_nodes(ctx: typer.Context) -> None:
     """All hosts."""
     desk = desk_of(ctx)
-    desk.output.listing(desk.gateway.items("/nodes"), LIST_COLUMNS)
+    found = list(desk.gateway.items("/nodes"))
+    desk.output.listing(found, LIST_COLUMNS)
+    if any(node.get("simulated") for node in found) and not desk.output.as_json:
+        desk.output.note("* 模拟显卡，没有真实硬件", "* simulated GPUs: no hardware stands behind")
     if desk.gateway.get("/nodes", size=1)["breaker"]["open"]:
         desk.output.note(
             "多台主机同时失联，平台怀疑是自身故障，暂不判定失联。确认主机确已停机后，请运行："

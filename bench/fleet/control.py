@@ -20,7 +20,7 @@ from shared.ids import new_id
 from tests.broker import Broker
 from tests.e2e import stores
 from tests.e2e.platform import REPOSITORY, free_port
-from tests.e2e.split import Process
+from tests.e2e.process import Process
 from tests.e2e.waiting import until
 
 SERVICES = ("auth", "registry", "market", "scheduler")

@@ -89,7 +89,7 @@ async def take_report(
 def _note_bytes(image: Image, report: ImageReported) -> None:
     """A builder that only found it in the registry knows no size."""
     if report.size_bytes or image.digest != report.digest:
-        image.size_bytes = report.size_bytes
+        image.size_bytes = report.size_bytes or None
     image.digest = report.digest
 
 

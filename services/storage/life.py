@@ -5,17 +5,21 @@ promised and remove what it had half received (`clearing.py`). One that only sto
 and goes on under a new id.
 """
 
+import asyncio
+import time
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import Database
 from shared.ids import new_id
-from shared.lease import Lease
+from shared.lease import LIVES_S, RENEWALS, Lease
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "copy:"
+RENEW_S = LIVES_S / RENEWALS
 
 
 class Life:
@@ -23,6 +27,7 @@ class Life:
         self.id: UUID = new_id()
         self._database = database
         self._lease = self._named(self.id)
+        self._good_until = 0.0
 
     def _named(self, id_: UUID) -> Lease:
         return Lease(self._database, f"{PREFIX}{id_}")
@@ -31,14 +36,27 @@ class Life:
         """Under a new id; it is on record when this returns."""
         id_ = new_id()
         lease = self._named(id_)
+        asked_at = time.monotonic()
         await lease.acquire()
         self.id, self._lease = id_, lease
+        self._good_until = asked_at + LIVES_S
 
     async def keep(self) -> None:
-        """Returns when this copy may have been taken for dead, after it has begun anew."""
-        await self._lease.keep()
-        log.warning("copy_taken_for_dead", copy_id=str(self.id))
+        """One renewal; begins anew where this copy was taken for dead, or may have been. Raises
+        as the database does."""
+        asked_at, old = time.monotonic(), self.id
+        try:
+            async with asyncio.timeout(LIVES_S):
+                is_ours = await self._lease.renew()
+        except (SQLAlchemyError, OSError):
+            if time.monotonic() < self._good_until:
+                raise
+            is_ours = False
+        if is_ours:
+            self._good_until = asked_at + LIVES_S
+            return
         await self.begin()
+        log.warning("copy_taken_for_dead", copy_id=str(old))
 
     async def end(self) -> None:
         await self._lease.release()

@@ -11,7 +11,7 @@ from services.storage.api import files, usage
 from services.storage.clearing import return_promises
 from services.storage.clients.auth import AuthClient, HttpAuth
 from services.storage.entries import Usage
-from services.storage.life import Life
+from services.storage.life import RENEW_S, Life
 from services.storage.quota import Volumes
 from services.storage.settings import StorageSettings
 from services.storage.sftp.door import SftpDoor
@@ -54,7 +54,7 @@ def create_app(
             consume(runtime.database, "storage.volumes", on(AccountApproved, make_volume))
         ]
         workers = [
-            Worker("storage.life", DEBTS_S, life.keep),
+            Worker("storage.life", RENEW_S, life.keep),
             Worker("storage.debts", DEBTS_S, volumes.pay_debts),
             LoneWorker("storage.promises", PROMISES_S, return_promises),
             LoneWorker("storage.count", settings.scan_interval_s, volumes.count_all),

@@ -1,6 +1,8 @@
 """The whole platform as a user starts it, and people on it."""
 
 import os
+import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -19,8 +21,11 @@ async def platform(pytestconfig: pytest.Config) -> AsyncIterator[RunningPlatform
     running: RunningPlatform = EmbeddedPlatform(home)
     if pytestconfig.getoption("topology") == "split":
         if why := split.impossible():
+            shutil.rmtree(home)
             pytest.skip(why)
         running = split.SplitPlatform(home)
+    # Also a run that `timeout` ends leaves nothing behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         await running.start()
         yield running

@@ -7,6 +7,7 @@ else. Needs root and Debian's docker.io.
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tests.e2e.people import run
 from tests.e2e.waiting import until
 
 PREFIX = "10.77"
+INTERFACES = Path("/sys/class/net")
 ENGINE_STARTS_S = 60
 
 
@@ -33,6 +35,11 @@ class Network:
 
     net: int
 
+    @classmethod
+    def free(cls) -> "Network":
+        numbers = random.sample(range(2, 250), 248)
+        return next(n for n in map(cls, numbers) if not (INTERFACES / n.bridge).exists())
+
     @property
     def bridge(self) -> str:
         return f"chut{self.net}"
@@ -43,7 +50,6 @@ class Network:
         return f"{PREFIX}.{self.net}.1"
 
     async def make(self) -> None:
-        await self.remove()
         await run("ip", "link", "add", self.bridge, "type", "bridge")
         await run("ip", "addr", "add", f"{self.address}/24", "dev", self.bridge)
         await run("ip", "link", "set", self.bridge, "up")

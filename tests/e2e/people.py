@@ -95,6 +95,12 @@ async def run(*command: str, stdin: bytes | None = None, timeout_s: float = 60) 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(stdin), timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, errors = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == 0, f"{command}: {errors.decode()}{output.decode()}"
     return output.decode()

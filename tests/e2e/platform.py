@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 RECIPES = ("minimal", "jupyter")
 PORTS_EACH = 100
 READY_S = 180
+CLEARS_S = 180
 
 
 @dataclass
@@ -155,7 +156,7 @@ class EmbeddedPlatform(RunningPlatform):
         await self.stop()
         await run(
             sys.executable, "-m", "cli.main", "clean-state", "--home", str(self.home),
-            stdin=b"yes\n",
+            stdin=b"yes\n", timeout_s=CLEARS_S,
         )  # fmt: skip
 
     async def docker(self, *words: str) -> str:

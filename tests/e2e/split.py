@@ -4,16 +4,12 @@ of its own. Agents reach the broker, the registry and the gateway, and nothing e
 """
 
 import asyncio
-import contextlib
 import json
-import os
-import random
 import secrets
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 from cli.up.docker import engine_answers
 from cli.up.home import SERVICES
@@ -21,12 +17,13 @@ from cli.up.postgres import Postgres
 from tests.broker import Broker
 from tests.e2e import hosts, stores
 from tests.e2e.hosts import Host, Network
-from tests.e2e.people import log_in, run
-from tests.e2e.platform import REPOSITORY, RunningPlatform, free_port
+from tests.e2e.people import log_in
+from tests.e2e.platform import RunningPlatform, free_port
+from tests.e2e.process import Process
+from tests.e2e.seed import seed
 from tests.e2e.stores import Daemon
 
 HOSTS = 3
-STOPS_S = 15
 NODE = """\
 [[node]]
 name = "{name}"
@@ -53,48 +50,9 @@ def impossible() -> str:
 
 
 @dataclass
-class Process:
-    """One of ours: it may be killed and started again."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    logs: Path
-    running: asyncio.subprocess.Process | None = field(default=None)
-
-    async def start(self) -> None:
-        if self.running is not None and self.running.returncode is None:
-            return
-        with (self.logs / f"{self.name}.log").open("ab") as log:
-            self.running = await asyncio.create_subprocess_exec(
-                *self.command, cwd=REPOSITORY, env={**os.environ, **self.environment},
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-
-    async def kill(self) -> None:
-        if self.running is not None and self.running.returncode is None:
-            self.running.kill()
-            await self.running.wait()
-        # Ended by us: nothing to be alarmed about.
-        self.running = None
-
-    async def stop(self) -> None:
-        if self.running is None or self.running.returncode is not None:
-            return
-        self.running.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOPS_S):
-                await self.running.wait()
-        await self.kill()
-
-    def log(self) -> str:
-        return (self.logs / f"{self.name}.log").read_text(errors="replace")
-
-
-@dataclass
 class SplitPlatform(RunningPlatform):
-    network: Network = field(default_factory=lambda: Network(random.randrange(2, 250)))
-    hosts: list[Host] = field(default_factory=list)
+    network: Network = field(default_factory=Network.free)
+    hosts: list[Host] = field(init=False)
     parts: dict[str, Process] = field(default_factory=dict)
     broker: Broker = field(init=False)
     postgres: Postgres = field(init=False)
@@ -103,29 +61,16 @@ class SplitPlatform(RunningPlatform):
     edge: Daemon = field(init=False)
     _ports: dict[str, int] = field(default_factory=dict)
     _made: bool = False
+    _invited: bool = False
 
-    async def start(self) -> None:
-        if not self._made:
-            await self._make()
-            self._made = True
-        for name in (*SERVICES, "gateway"):
-            await self.parts[name].start()
-        await self.wait_until_ready()
-        if not self.hosts:
-            await self._invite()
-        for host in self.hosts:
-            await self.parts[f"agent-{host.number}"].start()
-
-    async def _make(self) -> None:
-        """The stores, and what each process is told."""
-        await self.network.make()
-        address = self.network.address
+    def __post_init__(self) -> None:
+        """The stores and the hosts, none of them started."""
         for name in ("redis", "oci", "edge", *SERVICES):
             self._ports[name] = free_port()
-        self.postgres = Postgres(self.home / "postgres")
-        self.broker = Broker(public_address=address)
-        self.redis = stores.redis(self.home / "redis", self._ports["redis"])
         inner = f"127.0.0.1:{self._ports['oci']}"
+        self.postgres = Postgres(self.home / "postgres")
+        self.broker = Broker(public_address=self.network.address)
+        self.redis = stores.redis(self.home / "redis", self._ports["redis"])
         self.registry = stores.registry(self.home / "registry", inner)
         self.edge = stores.edge(
             self.home / "edge",
@@ -133,12 +78,32 @@ class SplitPlatform(RunningPlatform):
             registry=inner,
             door=self._url("registry"),
         )
-        await asyncio.gather(
-            self.postgres.start(), self.broker.start(), self.redis.start(), self.registry.start()
-        )
-        for service in SERVICES:
-            await self.postgres.create_database(service)
-        await self.edge.start()
+        self.hosts = [
+            Host(self.network, number, self.home / f"host-{number}")
+            for number in range(1, HOSTS + 1)
+        ]
+
+    async def start(self) -> None:
+        if not self._made:
+            await self._make()
+            self._made = True
+        await asyncio.gather(*(self.parts[name].start() for name in (*SERVICES, "gateway")))
+        await self.wait_until_ready()
+        if not self._invited:
+            await self._invite()
+            self._invited = True
+        await asyncio.gather(*(self.agent(host).start() for host in self.hosts))
+
+    async def _make(self) -> None:
+        """Stores and hosts side by side, and what each process is told."""
+        await self.network.make()
+        async with asyncio.TaskGroup() as tasks:
+            for start in (
+                self._start_postgres(), self._start_registry(),
+                self.broker.start(), self.redis.start(),
+                *(host.make(insecure_registry=self.oci_address) for host in self.hosts),
+            ):  # fmt: skip
+                tasks.create_task(start)
         (self.home / "operator-password").write_text(secrets.token_urlsafe(18))
         (self.home / "logs").mkdir()
         (self.home / "storage").mkdir(mode=0o700)
@@ -214,31 +179,23 @@ class SplitPlatform(RunningPlatform):
             "CHUSUAN_GATEWAY_SERVICE_SECRET": secret,
         }
 
+    async def _start_postgres(self) -> None:
+        await self.postgres.start()
+        for service in SERVICES:
+            await self.postgres.create_database(service)
+
+    async def _start_registry(self) -> None:
+        await seed(self.home / "registry" / "blobs", self.recipes)
+        await self.registry.start()
+        await self.edge.start()
+
     async def _invite(self) -> None:
-        """Hosts come up side by side; the first one also builds: it is given the images."""
-        self.hosts = [
-            Host(self.network, number, self.home / f"host-{number}")
-            for number in range(1, HOSTS + 1)
-        ]
-        for host in self.hosts:
-            await host.make(insecure_registry=self.oci_address)
-        await self._give_images(self.hosts[0])
+        """The first one also builds, what the registry does not have yet."""
         operator = await log_in(self.url, "admin", self.operator_password)
         for host in self.hosts:
             invitation = await operator.post("/nodes/invitations", {"name": f"host-{host.number}"})
             self._add_agent(host, invitation["token"])
         await operator.http.aclose()
-
-    async def _give_images(self, builder: Host) -> None:
-        """Built by this machine's own engine before; a build takes minutes."""
-        for recipe in self.recipes:
-            packed = self.home / "image.tar"
-            await run("docker", "save", "-o", str(packed), f"chusuan/{recipe}:1", timeout_s=300)
-            await builder.docker("load", "-i", str(packed))
-            await builder.docker(
-                "tag", f"chusuan/{recipe}:1", f"{self.oci_address}/chusuan/{recipe}:1"
-            )
-            packed.unlink()
 
     def _add_agent(self, host: Host, token: str) -> None:
         model, count = MODELS[host.number - 1]
@@ -258,6 +215,7 @@ class SplitPlatform(RunningPlatform):
             "PORT_FIRST": str(first),
             "PORT_LAST": str(last),
             "FIREWALL": "true",
+            "LABELS": f"rack=r{host.number}",
         }
         if host.number == 1:
             environment["RECIPES"] = str(self.home / "recipes")
@@ -268,6 +226,17 @@ class SplitPlatform(RunningPlatform):
             {f"CHUSUAN_AGENT_{k}": v for k, v in environment.items()} | dict(self.environment),
             self.home / "logs",
         )
+
+    def agent(self, host: Host) -> Process:
+        return self.parts[f"agent-{host.number}"]
+
+    def add_copy(self, service: str) -> Process:
+        """A second one beside the first, which the gateway knows alone; not started yet."""
+        first = self.parts[service]
+        copy = replace(first, name=f"{service}-2", running=None)
+        copy.command = (*first.command[:-1], str(free_port()))
+        self.parts[copy.name] = copy
+        return copy
 
     def assert_runs(self) -> None:
         for part in self.parts.values():

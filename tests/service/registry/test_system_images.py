@@ -50,6 +50,17 @@ async def test_an_image_follows_its_builder(house: House) -> None:
     assert lost["status"] == "building"
 
 
+async def test_the_size_of_what_its_builder_only_found_is_unknown_not_nothing(
+    house: House,
+) -> None:
+    image = await house.system()
+    found = await house.report(image, "ready", digest="sha256:1", size_bytes=0)
+    assert (found["status"], found["size_bytes"]) == ("ready", None)
+    fetched = await house.report(image, "ready", digest="sha256:1", size_bytes=5)
+    again = await house.report(image, "ready", digest="sha256:1", size_bytes=0)
+    assert (fetched["size_bytes"], again["size_bytes"]) == (5, 5)
+
+
 async def test_a_restart_keeps_what_is_ready_and_takes_up_what_a_recipe_says_now(
     open_house: Opener, tmp_path: Path
 ) -> None:

@@ -108,6 +108,15 @@ async def taken_for_dead(disk: Disk) -> UUID:
     return copy_id
 
 
+async def test_the_worker_that_keeps_a_copy_alive_is_never_late(first: Disk) -> None:
+    """Each renewal is a pass that ends, for doctor and alerts to see."""
+    life = volumes_of(first).life
+    before = life.id
+    async with asyncio.timeout(10):
+        await life.keep()
+    assert life.id == before
+
+
 async def test_what_a_dead_copy_promised_is_returned_and_its_half_uploads_removed(
     first: Disk,
 ) -> None:
