@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -43,9 +43,10 @@ async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported
     if await heartbeats.note(report, digest):
         return
     async with tools.database.transaction() as session:
-        node = await _note_node(session, tools, report)
-        if node is None:
+        noted = await _note_node(session, tools, report)
+        if noted is None:
             return
+        node, counts_from = noted
         known = {i.id: i for i in await rows.looked_at(session, report.node_id)}
         held = await host.holders(session, report.node_id)
         seen = {o.instance_id: to_seen(o) for o in report.instances if o.instance_id in known}
@@ -56,7 +57,7 @@ async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported
             if observe(
                 standing_of(known[instance_id], holds_gpus=instance_id in held),
                 what,
-                report.reported_at,
+                counts_from,
             )
         ]
         node.digest = "" if meant else digest
@@ -67,7 +68,7 @@ async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported
     for instance_id, what in meant:
         try:
             with continued("scheduler", "hear of instance", known[instance_id].traceparent):
-                await _apply_report(tools, report, instance_id, what)
+                await _apply_report(tools, node.id, instance_id, what, counts_from)
         except Exception:
             log.exception("report_not_applied", instance_id=str(instance_id))
 
@@ -88,9 +89,11 @@ def digest_of(report: NodeReported) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) -> Node | None:
-    """The node with its lock; None for a report that is older than what is known, or whose node's
-    credential was taken back."""
+async def _note_node(
+    session: AsyncSession, tools: Tools, report: NodeReported
+) -> tuple[Node, datetime] | None:
+    """The node with its lock, and from when on the report counts; None for a report that is older
+    than what is known, or whose node's credential was taken back."""
     now = utc_now()
     node = await host.find_node(session, report.node_id, lock=True)
     if node is None:
@@ -101,6 +104,7 @@ async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) 
     elif node.revoked or node.state == NodeState.removed or not _is_newer(node, report):
         return None
     returned = node.state != NodeState.online
+    counts_from = _counts_from(node, report, now)
     await _note_running(session, node, report)
     changed = returned or node.told is None
     for name, value in _node_values(report, node).items():
@@ -115,7 +119,15 @@ async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) 
     if returned:
         tools.signals.order_changed(session, node.id)
         tools.signals.capacity_returned(session)
-    return node
+    return node, counts_from
+
+
+def _counts_from(node: Node, report: NodeReported, now: datetime) -> datetime:
+    """By the agent's clock. What was stuck on its way until a lost node came back was made before,
+    and would have the gap billed: it counts from when it should have been made to arrive now."""
+    if node.state != NodeState.lost:
+        return report.reported_at
+    return max(report.reported_at, min(node.reported_at + (now - node.heard_at), now))
 
 
 async def _note_running(session: AsyncSession, node: Node, report: NodeReported) -> None:
@@ -227,15 +239,17 @@ async def _prove_usage(
         await emit(session, payload, subject=node.id, sequence=node.version)
 
 
-async def _apply_report(tools: Tools, report: NodeReported, instance_id: UUID, seen: Seen) -> None:
+async def _apply_report(
+    tools: Tools, node_id: UUID, instance_id: UUID, seen: Seen, counts_from: datetime
+) -> None:
     async with tools.database.transaction() as session:
-        node = await host.find_node(session, report.node_id, lock=True)
+        node = await host.find_node(session, node_id, lock=True)
         if node is None:
             return
         instance = await rows.get_instance(session, instance_id, owner_id=None, lock=True)
         held = await host.devices_of(session, [instance_id])
         standing = standing_of(instance, holds_gpus=instance_id in held)
-        outcome = observe(standing, seen, report.reported_at)
+        outcome = observe(standing, seen, counts_from)
         if outcome is not None:
             await apply_outcome(session, tools, node, instance, outcome)
 

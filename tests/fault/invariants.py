@@ -365,7 +365,8 @@ async def bills_lie_inside_what_agents_saw(topology: Topology) -> AsyncIterator[
         bill = await topology.ask(
             "market",
             "SELECT started_at, stopped_at FROM authorisations WHERE instance_id = $1"
-            " AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT 1",
+            " AND started_at IS NOT NULL AND started_at IS DISTINCT FROM stopped_at"
+            " ORDER BY started_at DESC LIMIT 1",
             entry.instance_id,
         )
         if not bill or run.started_at is None:

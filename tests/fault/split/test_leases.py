@@ -49,12 +49,14 @@ async def test_a_host_that_nobody_reaches_stops_at_the_end_of_the_paid_time_and_
         await comes_to_rest(topology)
     (container,) = await containers_on(host)
     ended = parse_time(container["State"]["FinishedAt"])
-    (row,) = await topology.ask(
-        "market", "SELECT stopped_at FROM authorisations WHERE instance_id = $1::uuid",
-        instance["id"],
-    )  # fmt: skip
     assert ended is not None
-    assert row["stopped_at"] <= ended
+    rows = await topology.ask(
+        "market",
+        "SELECT started_at, stopped_at FROM authorisations WHERE instance_id = $1::uuid",
+        instance["id"],
+    )
+    # What the network held back until the return may open a run, of no second.
+    assert all(r["stopped_at"] <= ended or r["stopped_at"] == r["started_at"] for r in rows)
     path = f"/instances/{instance['id']}"
     await world.user.post(f"{path}/start")
     await world.user.arrives(path, "running")

@@ -129,13 +129,27 @@ async def test_what_ran_on_goes_on_under_a_new_authorisation_from_the_return_on(
     stopped = (await house.facts.told(InstanceStopped))[0]
     assert resumed["old_authorisation_id"] == stopped["authorisation_id"]
     assert resumed["authorisation_id"] != stopped["authorisation_id"]
-    assert moment(stopped["stopped_at"]) == settled < back == moment(resumed["started_at"])
+    assert moment(stopped["stopped_at"]) == settled < back <= moment(resumed["started_at"])
     await house.move(instance, "stop")
     await agent.stops(instance["id"])
     told = await house.facts.told(InstanceStopped, count=2)
     assert told[1]["authorisation_id"] == resumed["authorisation_id"]
     assert len(house.facts.of(InstanceStarted)) == 1
     assert await house.promised() == 0
+
+
+async def test_a_report_that_was_stuck_until_the_return_has_nothing_of_the_gap_billed(
+    house: House, agent: Agent
+) -> None:
+    """The network kept it: made just after the last one that arrived."""
+    await house.running(agent)
+    await agent.report()
+    settled = await proof(house)
+    await lose(house, agent)
+    arrived = utc_now()
+    await agent.report(reported_at=settled + timedelta(microseconds=1))
+    resumed = (await house.facts.told(InstanceResumed))[0]
+    assert arrived <= moment(resumed["started_at"]) <= utc_now()
 
 
 @pytest.mark.parametrize(
