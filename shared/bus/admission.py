@@ -4,6 +4,7 @@ A node's login makes nothing and binds nothing, reads its own queues, and writes
 keys of its kind. The broker itself refuses a report that claims another login (`user_id`).
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from shared.bus.topology import (
 )
 
 WITHIN_S = 10.0
+# A herd of hosts that join waits here, where it costs nothing; each of them asks about ten things.
+AT_ONCE = 4
 NOTHING = "^$"
 # One agent needs two connections and a few channels; a stolen credential gets no more.
 MOST = {"max-connections": 8, "max-channels": 64}
@@ -78,6 +81,8 @@ class BrokerAdmission:
             base_url=f"{url.rstrip('/')}/api", timeout=WITHIN_S, verify=trusted, trust_env=False
         )
         self._vhost = _path(vhost)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._has_exchanges = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,9 +101,13 @@ class BrokerAdmission:
     async def admit(
         self, login: str, password: str, queues: Sequence[AdmittedQueue], *, may_report: bool
     ) -> None:
-        await self._make_exchanges()
-        for queue in queues:
-            await self._make_queue(queue)
+        async with self._turns:
+            await self._make_queues(queues)
+            await self._make_login(login, password, queues, may_report=may_report)
+
+    async def _make_login(
+        self, login: str, password: str, queues: Sequence[AdmittedQueue], *, may_report: bool
+    ) -> None:
         user, vhost = _path(login), self._vhost
         await self._ask("PUT", f"/users/{user}", {"password": password, "tags": ""})
         for limit, value in MOST.items():
@@ -122,6 +131,21 @@ class BrokerAdmission:
         await self._ask("DELETE", f"/connections/username/{_path(login)}")
         for queue in queues:
             await self._ask("DELETE", f"/queues/{self._vhost}/{_path(queue)}")
+
+    async def _make_queues(self, queues: Sequence[AdmittedQueue]) -> None:
+        if self._has_exchanges:
+            try:
+                for queue in queues:
+                    await self._make_queue(queue)
+            except BrokerRefused:
+                # It may have lost them since.
+                self._has_exchanges = False
+            else:
+                return
+        await self._make_exchanges()
+        for queue in queues:
+            await self._make_queue(queue)
+        self._has_exchanges = True
 
     async def _make_exchanges(self) -> None:
         for name in EXCHANGES:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import aio_pika
+import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError
@@ -248,3 +249,14 @@ async def test_it_is_told_apart_whether_the_broker_is_away_or_refuses(broker: Br
     async with BrokerAdmission(wrong) as refused:
         with pytest.raises(BrokerRefused):
             await refused.dismiss("node.x", [])
+
+
+async def test_a_broker_that_lost_its_exchanges_has_them_again_with_the_next_admission(
+    broker: Broker, broker_url: str, admission: BrokerAdmission, node: AmqpBus
+) -> None:
+    vhost = broker_url.rpartition("/")[2]
+    async with httpx.AsyncClient(base_url=broker.admin_url, trust_env=False) as http:
+        path = f"/api/exchanges/{vhost}/chusuan.orders"
+        (await http.delete(path)).raise_for_status()
+        await admission.admit(f"node.{ONE}", f"secret {ONE}", queues_of(ONE), may_report=True)
+        assert (await http.get(path)).status_code == 200
