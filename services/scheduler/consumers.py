@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.clients.admission import login_of
 from services.scheduler.domain.states import StopReason
 from services.scheduler.entering import keep_key
+from services.scheduler.heartbeats import Heartbeats
 from services.scheduler.leasing import note_reach
 from services.scheduler.observing import take_report
 from services.scheduler.stopping import stop_all_of
@@ -27,6 +28,8 @@ def reports(tools: Tools) -> Subscription:
     """Agents report whole states without an outbox, so nothing is remembered of a message. One
     that cannot be taken is dropped: the next one says it again, or is as wrong."""
 
+    heartbeats = Heartbeats(tools.database, tools.settings.usage_proof_s)
+
     async def take(envelope: Envelope) -> None:
         try:
             report = NodeReported.model_validate(envelope.data)
@@ -36,7 +39,7 @@ def reports(tools: Tools) -> Subscription:
                 )
                 return
             with doing(lambda: "scheduler.reports"):
-                await take_report(tools, report)
+                await take_report(tools, heartbeats, report)
         except OSError:
             # The database is away: the bus brings it again.
             raise

@@ -13,6 +13,7 @@ from services.scheduler.applying import apply_outcome, resume_of, standing_of
 from services.scheduler.domain.node_states import NodeState
 from services.scheduler.domain.observation import Seen, SeenSave, SeenState, observe
 from services.scheduler.domain.states import State, active_state
+from services.scheduler.heartbeats import Heartbeats
 from services.scheduler.models import Instance, Node
 from services.scheduler.moving import move_node
 from services.scheduler.repository import instances as rows
@@ -32,16 +33,16 @@ _PASSING = frozenset({"boot_id", "sequence", "reported_at", "disk_free_bytes"})
 MOST_LABELS, MOST_LETTERS = 32, 100
 
 
-async def take_report(tools: Tools, report: NodeReported) -> None:
+async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported) -> None:
     """Safe to repeat; an older report of the same boot is refused. One instance that cannot be
     moved does not hold up its neighbours: the next report says it again.
 
-    One that says what the last one said is a heartbeat, and costs one statement; every
+    One that says what the last one said is a heartbeat, and costs a row of a statement; every
     `usage_proof_s` it is looked at whole all the same, since rows may have changed meanwhile."""
-    digest = _digest(report)
+    digest = digest_of(report)
+    if await heartbeats.note(report, digest):
+        return
     async with tools.database.transaction() as session:
-        if await _is_heartbeat(session, tools, report, digest):
-            return
         node = await _note_node(session, tools, report)
         if node is None:
             return
@@ -79,28 +80,12 @@ def follows(known: Iterable[Instance], seen: Mapping[UUID, Seen]) -> bool:
     )
 
 
-def _digest(report: NodeReported) -> str:
+def digest_of(report: NodeReported) -> str:
     """Of all that matters, but the time."""
     words = report.model_dump_json(
         exclude={"sequence": True, "reported_at": True, "inventory": {"disk_free_bytes"}}
     )
     return hashlib.sha256(words.encode()).hexdigest()
-
-
-async def _is_heartbeat(
-    session: AsyncSession, tools: Tools, report: NodeReported, digest: str
-) -> bool:
-    due = timedelta(seconds=tools.settings.usage_proof_s)
-    return await host.note_heartbeat(
-        session,
-        report.node_id,
-        digest=digest,
-        sequence=report.sequence,
-        reported_at=report.reported_at,
-        looked_since=report.reported_at - due,
-        disk_free_bytes=report.inventory.disk_free_bytes,
-        now=utc_now(),
-    )
 
 
 async def _note_node(session: AsyncSession, tools: Tools, report: NodeReported) -> Node | None:

@@ -29,6 +29,9 @@ class SchedulerSettings(ServiceSettings):
     ca_file: PEM of what signed the platform's certificates, where agents do not know it.
     """
 
+    # Reports, orders and requests side by side.
+    database_pool_size: int = 16
+
     market_url: str = "http://market:8000"
     registry_url: str = "http://registry:8000"
     start_timeout_s: float = 900.0

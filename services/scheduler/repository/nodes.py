@@ -55,41 +55,6 @@ async def upsert_node(session: AsyncSession, values: dict[str, Any]) -> None:
     await session.execute(row)
 
 
-async def note_heartbeat(
-    session: AsyncSession,
-    node_id: UUID,
-    *,
-    digest: str,
-    sequence: int,
-    reported_at: datetime,
-    looked_since: datetime,
-    disk_free_bytes: int,
-    now: datetime,
-) -> bool:
-    """One statement for a report that says what the one before it said. False: it says more, or a
-    whole look is due (none since `looked_since`), and nothing was written."""
-    statement = (
-        update(Node)
-        .where(
-            Node.id == node_id,
-            Node.digest == digest,
-            Node.state == NodeState.online.value,
-            ~Node.revoked,
-            Node.sequence < sequence,
-            Node.usage_proven_at > looked_since,
-        )
-        .values(
-            sequence=sequence,
-            reported_at=reported_at,
-            heard_at=now,
-            disk_free_bytes=disk_free_bytes,
-        )
-        .returning(Node.id)
-        .execution_options(synchronize_session=False)
-    )
-    return (await session.execute(statement)).first() is not None
-
-
 async def lock_unheard(session: AsyncSession, heard_before: datetime, limit: int) -> list[Node]:
     """Online nodes not heard since, with their locks; those that others hold are left out."""
     statement = (
