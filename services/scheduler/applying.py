@@ -148,4 +148,5 @@ def standing_of(instance: Instance, *, holds_gpus: bool) -> Standing:
         save_image_id=instance.save_image_id,
         progress_mark=instance.progress_mark,
         settled_until=instance.stopped_at if instance.state == State.lost.value else None,
+        ordered_at=instance.start_ordered_at,
     )

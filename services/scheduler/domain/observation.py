@@ -5,7 +5,7 @@ proven stopped, and every authorisation ends exactly once: stopped or abandoned.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
@@ -58,6 +58,7 @@ class Standing:
     releasing_at: when release was asked for; nothing after it is billed.
     restarts: the next start is authorised and waits for the stop.
     settled_until: of one whose node was lost: until when it is billed already.
+    ordered_at: by our clock, when the present start was.
     """
 
     state: State
@@ -74,6 +75,7 @@ class Standing:
     save_image_id: UUID | None = None
     progress_mark: str = ""
     settled_until: datetime | None = None
+    ordered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Outcome:
     progress_mark: str = ""
 
 
+# A host that boots without a clock of its own believes that it is 1970.
+MOST_SKEW = timedelta(days=1)
 _ENDED = (SeenState.stopped, SeenState.failed, SeenState.absent)
 _SELF_ENDED = {
     "oom": StopReason.oom,
@@ -156,7 +160,7 @@ def _on_the_way_up(standing: Standing, seen: Seen, reported_at: datetime) -> Out
         return Outcome(
             State.running,
             None,
-            told_start=seen.started_at or reported_at,
+            told_start=_start_of(standing, seen, reported_at) or reported_at,
             # The new container runs without cards, so the one that had them is gone.
             returns_gpus=standing.mode == "cpu" and standing.holds_gpus,
         )
@@ -241,12 +245,21 @@ def _after_loss(standing: Standing, seen: Seen, reported_at: datetime) -> Outcom
     return None
 
 
+def _start_of(standing: Standing, seen: Seen, reported_at: datetime) -> datetime | None:
+    """As the host says, whose clock may differ from ours; but none that started long before it was
+    ordered is billed from then."""
+    started, ordered = seen.started_at, standing.ordered_at
+    if started is None or ordered is None or started >= ordered - MOST_SKEW:
+        return started
+    return max(reported_at, ordered)
+
+
 def _settled(standing: Standing, seen: Seen, reported_at: datetime) -> Outcome:
     """How the open authorisation ends; a start that no report told before is told now."""
     none = Outcome(State.stopped, None)
     if not standing.authorised:
         return none
-    started = standing.started_at or seen.started_at
+    started = standing.started_at or _start_of(standing, seen, reported_at)
     stopped = seen.finished_at or reported_at
     if standing.releasing_at is not None:
         stopped = min(stopped, standing.releasing_at)

@@ -20,8 +20,8 @@ LIVE = tuple(s.value for s in State if s is not State.released)
 _JUDGED = (
     Instance.state, Instance.resume, Instance.mode, Instance.generation, Instance.start_token,
     Instance.authorisation_id, Instance.next_authorisation_id, Instance.started_at,
-    Instance.traceparent,
-    Instance.stopped_at, Instance.releasing_at, Instance.stop_reason, Instance.save_image_id,
+    Instance.start_ordered_at, Instance.stopped_at, Instance.releasing_at, Instance.stop_reason,
+    Instance.save_image_id,
     Instance.progress_mark, Instance.traceparent,
 )  # fmt: skip
 

@@ -173,3 +173,22 @@ def test_a_loss_moves_along_listed_edges_ends_what_is_authorised_once_and_keeps_
         assert outcome.told_stop <= max(standing.started_at, proof or standing.started_at)
         if standing.releasing_at is not None:
             assert outcome.told_stop <= max(standing.started_at, standing.releasing_at)
+
+
+def test_no_host_without_a_clock_bills_from_before_its_instance_was_ordered() -> None:
+    ordered = T0 + timedelta(hours=1)
+    standing = Standing(
+        state=State.creating, resume=None, mode="gpu", generation=2, start_token=TOKEN,
+        authorised=True, holds_gpus=True, restarts=False, ordered_at=ordered,
+    )  # fmt: skip
+    long_ago, now = datetime(1970, 1, 1, tzinfo=UTC), ordered + timedelta(seconds=30)
+    up = Seen(generation=2, start_token=TOKEN, state=SeenState.running, started_at=long_ago)
+    assert observed(standing, up, now).told_start == now
+    # Its reports are of that time too.
+    assert observed(standing, up, long_ago).told_start == ordered
+    # Clocks that differ by hours are believed: all of a run is told by the same one.
+    behind = replace(up, started_at=ordered - timedelta(hours=2))
+    assert observed(standing, behind, now).told_start == behind.started_at
+    ended = replace(up, state=SeenState.stopped, finished_at=now + timedelta(seconds=9))
+    end = observed(standing, ended, now)
+    assert (end.told_start, end.told_stop) == (now, ended.finished_at)
