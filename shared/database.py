@@ -33,6 +33,7 @@ STANDSTILL = "20s"
 # Whoever waits longer for a lock is told to come again.
 LOCK_TIMEOUT_S = 8
 POOL_TIMEOUT_S = 5
+STATEMENTS = 500
 
 # Classes and codes of SQLSTATE: no connection, no resources (a full disk too), shutting down,
 # system error, deadlock or serialization failure, read-only, a lock not had in time.
@@ -63,12 +64,17 @@ class Database:
         self.most_connections = 2 * pool_size
         self.engine = create_async_engine(
             url,
-            pool_size=pool_size,
-            max_overflow=pool_size,
+            # Kept once opened: a new one costs as much as dozens of transactions. Those used last
+            # go first, since they know their statements.
+            pool_size=self.most_connections,
+            max_overflow=0,
+            pool_use_lifo=True,
             pool_pre_ping=True,
             pool_timeout=POOL_TIMEOUT_S,
             connect_args={
                 "timeout": POOL_TIMEOUT_S,
+                # Prepared on each connection; the default holds fewer than a service has.
+                "prepared_statement_cache_size": STATEMENTS,
                 "server_settings": {
                     "timezone": "UTC",
                     "idle_in_transaction_session_timeout": STANDSTILL,
