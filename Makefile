@@ -1,7 +1,7 @@
 # Every command a user, a developer or CI needs. `make help` lists them.
 SHELL := /bin/bash
 PY := .venv/bin/python
-BENCHES := bus gateway rent_to_ssh
+BENCHES := bus fleet gateway rent_to_ssh
 ROUNDS := 20
 COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 

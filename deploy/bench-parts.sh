@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the benchmarks need beyond Python: wrk, nginx, curl and RabbitMQ. Nothing is started by installing them.
+# What the benchmarks need beyond Python: wrk, nginx, curl, RabbitMQ and Redis. Nothing is started by installing them.
 set -euo pipefail
 
 need=()
@@ -7,6 +7,7 @@ command -v wrk >/dev/null || need+=(wrk)
 command -v nginx >/dev/null || need+=(nginx-light)
 command -v curl >/dev/null || need+=(curl)
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || need+=(rabbitmq-server)
+[ -x /usr/bin/redis-server ] || need+=(redis-server)
 [ ${#need[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "The benchmarks need ${need[*]}: install them and try again." >&2

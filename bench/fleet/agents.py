@@ -37,7 +37,13 @@ from shared.events.envelope import Envelope
 from shared.ids import new_id
 
 HEARTBEAT_S = 5.0
+# Hosts are not switched on by one hand.
+JOINS_A_SECOND = 25
+# Longer than a host may be silent: it is missed, and comes back.
+DOWN_S = 20.0
 GPUS = 10
+# The boot of a report that a liar makes in another's name.
+LIE = "a-lie"
 GIB = 1 << 30
 
 
@@ -45,7 +51,7 @@ class Personality(StrEnum):
     normal = "normal"
     slow = "slow"  # 5 to 20 s from order to running
     never = "never"  # its starts never end
-    lying = "lying"  # also tells of old orders, and of another node
+    lying = "lying"  # also tells of old orders and of starts that never were, and for another node
     duplicating = "duplicating"  # says everything up to three times
     dying = "dying"  # the host goes down right after a create, and comes back
 
@@ -84,24 +90,30 @@ class Run:
 
 @dataclass
 class FakeAgent:
-    """builds: it also says that every image is ready."""
+    """victim: whom it speaks for when it lies. builds: it also says that every image is ready."""
 
     number: int
     node_id: UUID
     bus: Bus
     chance: random.Random
+    victim: UUID
     builds: bool = False
     runs: dict[UUID, Run] = field(default_factory=dict)
     boot_id: str = field(default_factory=lambda: new_id().hex)
+    inventory: Inventory = field(init=False)
     _sequence: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _down_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.inventory = _inventory(self.node_id)
 
     @property
     def personality(self) -> Personality:
         return personality_of(self.number)
 
-    async def run(self) -> None:
+    async def run(self, begins_s: float) -> None:
+        await asyncio.sleep(begins_s)
         await self.bus.subscribe(
             Subscription(
                 f"agent.{self.node_id}.desired", (NodeDesired.type,), self._take,
@@ -115,8 +127,6 @@ class FakeAgent:
                     keeping=Keeping.states,
                 )
             )  # fmt: skip
-        # As agents that were not started by one hand.
-        await asyncio.sleep(self.chance.uniform(0, HEARTBEAT_S))
         while True:
             await self._tell()
             self._changed.clear()
@@ -134,6 +144,8 @@ class FakeAgent:
             await self.bus.publish(Envelope.wrap(report, subject=image.image_id))
 
     async def _take(self, envelope: Envelope) -> None:
+        if self._is_down:
+            return
         for order in NodeDesired.model_validate(envelope.data).instances:
             run = self.runs.get(order.instance_id)
             if run is None:
@@ -160,6 +172,10 @@ class FakeAgent:
             run.state = target
             self._changed.set()
 
+    @property
+    def _is_down(self) -> bool:
+        return time.monotonic() < self._down_until
+
     @staticmethod
     def _end_work(run: Run) -> None:
         if run.work is not None:
@@ -180,7 +196,7 @@ class FakeAgent:
 
     def _die(self) -> None:
         """Once: everything on it ends; it is back after a while with another boot."""
-        self._down_until = time.monotonic() + 8.0
+        self._down_until = time.monotonic() + DOWN_S
         self.boot_id = new_id().hex
         for run in self.runs.values():
             self._end_work(run)
@@ -189,7 +205,7 @@ class FakeAgent:
                 run.finished_at, run.end_reason = utc_now(), EndReason.host_down
 
     async def _tell(self) -> None:
-        if time.monotonic() < self._down_until:
+        if self._is_down:
             return
         times = self.chance.randint(1, 3) if self.personality is Personality.duplicating else 1
         report = self._report()
@@ -204,21 +220,22 @@ class FakeAgent:
             await self.bus.publish(envelope)
 
     def _lie(self, report: NodeReported) -> NodeReported:
-        """All runs since long ago under an older order, and half the time another node says so."""
+        """All runs since long ago, under an older order or a start that never was; and half the
+        time another node says so, which has booted anew and holds nothing else."""
         since = datetime.fromtimestamp(0, tz=report.reported_at.tzinfo)
-        old = [
-            i.model_copy(
-                update={
-                    "generation": i.generation - 1,
-                    "state": ObservedState.running,
-                    "started_at": since,
-                }
+        runs = {"state": ObservedState.running, "started_at": since}
+        false = [
+            one.model_copy(
+                update=runs
+                | self.chance.choice(
+                    [{"generation": one.generation - 1}, {"start_token": new_id()}]
+                )
             )
-            for i in report.instances
+            for one in report.instances
         ]
-        lie = {"instances": old, "sequence": report.sequence + 1}
+        lie = {"instances": false, "sequence": report.sequence + 1}
         if self.chance.random() < 0.5:
-            lie["node_id"] = UUID(int=self.node_id.int ^ 1)
+            lie |= {"node_id": self.victim, "boot_id": LIE}
         return report.model_copy(update=lie)
 
     def _report(self) -> NodeReported:
@@ -226,7 +243,7 @@ class FakeAgent:
         return NodeReported(
             node_id=self.node_id, name=f"fleet-{self.number}", region="fleet", simulated=True,
             boot_id=self.boot_id, sequence=self._sequence, reported_at=utc_now(),
-            inventory=self._inventory(),
+            inventory=self.inventory,
             instances=[self._observed(i, run) for i, run in self.runs.items()],
         )  # fmt: skip
 
@@ -238,18 +255,18 @@ class FakeAgent:
             end_reason=run.end_reason,
         )  # fmt: skip
 
-    def _inventory(self) -> Inventory:
-        gpus = [
-            Gpu(uuid=f"GPU-{self.node_id}-{i}", index=i, model="Fleet", memory_mib=24564,
-                simulated=True)
-            for i in range(GPUS)
-        ]  # fmt: skip
-        return Inventory(
-            gpus=gpus, cpu_model="fleet", cpu_cores=128.0, memory_bytes=512 * GIB,
-            disk_bytes=4000 * GIB, disk_free_bytes=3000 * GIB, driver_version="570.124",
-            max_cuda="12.8", address="127.0.0.1", app_address="127.0.0.1",
-            port_first=22000, port_last=22099,
-        )  # fmt: skip
+
+def _inventory(node_id: UUID) -> Inventory:
+    gpus = [
+        Gpu(uuid=f"GPU-{node_id}-{i}", index=i, model="Fleet", memory_mib=24564, simulated=True)
+        for i in range(GPUS)
+    ]
+    return Inventory(
+        gpus=gpus, cpu_model="fleet", cpu_cores=128.0, memory_bytes=512 * GIB,
+        disk_bytes=4000 * GIB, disk_free_bytes=3000 * GIB, driver_version="570.124",
+        max_cuda="12.8", address="127.0.0.1", app_address="127.0.0.1",
+        port_first=22000, port_last=22099,
+    )  # fmt: skip
 
 
 async def _obey(agents: dict[int, "asyncio.Task[None]"], buses: dict[int, Bus]) -> None:
@@ -263,16 +280,26 @@ async def _obey(agents: dict[int, "asyncio.Task[None]"], buses: dict[int, Bus]) 
         await buses[number].close()
 
 
+def _say_why(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        sys.stderr.write(f"an agent ended: {error!r}\n")
+
+
 async def main(credentials: Path, seed: int) -> None:
     tasks: dict[int, asyncio.Task[None]] = {}
     buses: dict[int, Bus] = {}
-    for number, known in enumerate(json.loads(credentials.read_text())):
-        buses[number] = open_bus(known["bus_url"])
+    known = json.loads(credentials.read_text())
+    ids = [UUID(each["node_id"]) for each in known]
+    for number, each in enumerate(known):
+        buses[number] = open_bus(each["bus_url"])
+        chance = random.Random(seed + number)
         agent = FakeAgent(
-            number, UUID(known["node_id"]), buses[number], random.Random(seed + number),
-            builds=number == 99,
+            number, ids[number], buses[number], chance,
+            victim=ids[number - 1], builds=number == len(known) - 1,
         )  # fmt: skip
-        tasks[number] = asyncio.create_task(agent.run())
+        begins_s = chance.uniform(0, len(known) / JOINS_A_SECOND)
+        tasks[number] = asyncio.create_task(agent.run(begins_s))
+        tasks[number].add_done_callback(_say_why)
     await _obey(tasks, buses)
     for task in tasks.values():
         task.cancel()

@@ -26,13 +26,17 @@ from tests.e2e.waiting import until
 SERVICES = ("auth", "registry", "market", "scheduler")
 CREDIT = "1000000.00"
 MIB = 1024
-JOINS_AT_ONCE = 16
+JOINS_AT_ONCE = 8
+PEOPLE_AT_ONCE = 4
+STARTS_S = 180
 RECIPE = REPOSITORY / "deploy" / "images" / "minimal"
 
 
 class Control:
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.services = SERVICES
+        self.joins_again = 0
         self.credentials: list[dict[str, str]] = []
         self.parts: dict[str, Process] = {}
         self._ports = {name: free_port() for name in (*SERVICES, "redis")}
@@ -48,15 +52,7 @@ class Control:
         (self.home / "logs").mkdir()
         (self.home / "operator").write_text("fleet-operator")
         await asyncio.gather(self._postgres.start(), self._broker.start(), self._redis.start())
-        for name in SERVICES:
-            await self._postgres.create_database(name)
-            command = (sys.executable, "-m", "cli.main", "serve", name)
-            where = ("--port", str(self._ports[name]))
-            self.parts[name] = Process(
-                name, (*command, *where), self._environment(name), self.home / "logs"
-            )
-            await self.parts[name].start()
-            await until(partial(self._ready, name), timeout_s=60, what=f"{name} is ready")
+        await asyncio.gather(*(self._serve(name) for name in SERVICES))
         answer = await self._call("auth", "POST", "/api/v1/sessions",
                                   {"username": "admin", "password": "fleet-operator"})  # fmt: skip
         self._operator = answer["access_token"]
@@ -74,6 +70,16 @@ class Control:
         if not os.environ.get("KEEP"):
             shutil.rmtree(self.home)
 
+    async def _serve(self, name: str) -> None:
+        await self._postgres.create_database(name)
+        command = (sys.executable, "-m", "cli.main", "serve", name)
+        where = ("--port", str(self._ports[name]))
+        self.parts[name] = Process(
+            name, (*command, *where), self._environment(name), self.home / "logs"
+        )
+        await self.parts[name].start()
+        await until(partial(self._ready, name), timeout_s=STARTS_S, what=f"{name} is ready")
+
     def _environment(self, name: str) -> dict[str, str]:
         urls = {f"{n.upper()}_URL": f"http://127.0.0.1:{self._ports[n]}" for n in SERVICES}
         values = urls | {
@@ -89,6 +95,7 @@ class Control:
             "BROKER_PUBLIC_URL": self._broker.public_url,
             "PUBLIC_URL": urls["SCHEDULER_URL"],
             "REGISTRATIONS_PER_ADDRESS": "100000",
+            "ACCESS_TOKEN_LIVES_S": "3600",
         }
         return {f"CHUSUAN_{key}": value for key, value in values.items()}
 
@@ -101,15 +108,20 @@ class Control:
             return False
         return answer.status_code == 200
 
-    async def _call(
+    async def _ask_of(
         self, service: str, method: str, path: str, body: object = None, token: str = ""
-    ) -> Any:
+    ) -> httpx.Response:
         headers = {"idempotency-key": str(new_id())}
         if token:
             headers["authorization"] = f"Bearer {token}"
-        answer = await self._http.request(
+        return await self._http.request(
             method, f"http://127.0.0.1:{self._ports[service]}{path}", json=body, headers=headers
         )
+
+    async def _call(
+        self, service: str, method: str, path: str, body: object = None, token: str = ""
+    ) -> Any:
+        answer = await self._ask_of(service, method, path, body, token)
         assert answer.is_success, f"{method} {path}: {answer.text}"
         return answer.json() if answer.content else None
 
@@ -125,14 +137,21 @@ class Control:
                     {"name": f"fleet-{number}"}, self._operator,
                 )  # fmt: skip
                 secret = _secret_of(invited["token"])
-                joined[number] = await self._call(
-                    "scheduler", "POST", "/api/v1/nodes/join",
-                    {"secret": secret, "agent_id": str(new_id()), "name": f"fleet-{number}",
-                     "region": "fleet"},
-                )  # fmt: skip
+                wish = {"secret": secret, "agent_id": str(new_id()), "name": f"fleet-{number}"}
+                joined[number] = await self._join(wish | {"region": "fleet"})
 
         await asyncio.gather(*(join() for _ in range(JOINS_AT_ONCE)))
         self.credentials = [joined[number] for number in range(count)]
+
+    async def _join(self, wish: dict[str, str]) -> dict[str, str]:
+        """Again where the platform is busy, as an agent does."""
+        while True:
+            answer = await self._ask_of("scheduler", "POST", "/api/v1/nodes/join", wish)
+            if answer.is_success:
+                return dict(answer.json())
+            assert answer.status_code == 503, answer.text
+            self.joins_again += 1
+            await asyncio.sleep(2)
 
     async def start_agents(self, seed: int) -> None:
         """Returns when every node is online."""
@@ -169,7 +188,13 @@ class Control:
 
     async def people(self, count: int) -> list[str]:
         """Tokens of accounts with money."""
-        return [await self._person(number) for number in range(count)]
+        slots = asyncio.Semaphore(PEOPLE_AT_ONCE)
+
+        async def person(number: int) -> str:
+            async with slots:
+                return await self._person(number)
+
+        return await asyncio.gather(*(person(number) for number in range(count)))
 
     async def _person(self, number: int) -> str:
         name = f"fleet{number}"
@@ -186,9 +211,15 @@ class Control:
         login = {"username": name, "password": person["password"]}
         return str((await self._call("auth", "POST", "/api/v1/sessions", login))["access_token"])
 
-    async def rent(self, token: str, wish: dict[str, object]) -> None:
+    async def rent(self, token: str, wish: dict[str, object]) -> str:
+        """Empty, or why not now: the code of an answer after which people try again."""
         body = wish | {"billing": "payg"}
-        await self._call("scheduler", "POST", "/api/v1/instances", body, token)
+        answer = await self._ask_of("scheduler", "POST", "/api/v1/instances", body, token)
+        if answer.is_success:
+            return ""
+        code = str(answer.json().get("code"))
+        assert code in ("unavailable", "host_silent", "host_not_offered"), answer.text
+        return code
 
     async def ask(self, database: str, question: str, *values: object) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(
@@ -200,19 +231,24 @@ class Control:
             await connection.close()
 
     def memory_by_part(self) -> dict[str, float]:
-        """MiB that are a process's own or its share of what several have."""
+        """MiB that are a process's own or its share of what several have. Without the agents."""
         return {name: sum(map(_pss_mib, pids)) for name, pids in self._pids().items()}
 
     def memory_mib(self) -> float:
         return sum(self.memory_by_part().values())
 
     def cpu_seconds(self) -> dict[str, float]:
-        return {name: sum(map(_cpu_s, pids)) for name, pids in self._pids().items()}
+        """Of all parts, and of the agents."""
+        assert self._agents is not None
+        pids = self._pids() | {"agents": [self._agents.pid]}
+        return {name: sum(map(_cpu_s, each)) for name, each in pids.items()}
 
     def _pids(self) -> dict[str, list[int]]:
         roots = {name: p.running.pid for name, p in self.parts.items() if p.running is not None}
         roots["postgres"] = self._postgres.pid
         roots["broker"] = self._broker.pid
+        assert self._redis.process is not None
+        roots["redis"] = self._redis.process.pid
         return {name: list(_family(pid)) for name, pid in roots.items()}
 
 
