@@ -15,6 +15,7 @@ FLEET_NODES and FLEET_INSTANCES make it smaller; at least 40 nodes have every pe
 import asyncio
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -140,6 +141,12 @@ async def lose(control: Control) -> tuple[float, float]:
     return seen, time.monotonic() - began
 
 
+def may_open_many_files() -> None:
+    """Two connections an agent, at both ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def main() -> None:
     async with Control(Path(tempfile.mkdtemp(prefix="chusuan-fleet-"))) as control:
         empty = control.memory_mib()
@@ -168,4 +175,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    may_open_many_files()
     asyncio.run(main())
