@@ -9,7 +9,7 @@ that stands in the broker and says what is noticed when a part of it is missing,
 parts, `admission.py` gives a node its login and its queues.
 """
 
-from shared.bus.amqp import AmqpBus, prepare
+from shared.bus.amqp import AmqpBus
 from shared.bus.memory import MemoryBus
 from shared.bus.protocol import Bus, Handler, Keeping, Subscription, Undeliverable, matches
 from shared.bus.url import leave_bus, memory_bus, open_bus
@@ -26,5 +26,4 @@ __all__ = [
     "matches",
     "memory_bus",
     "open_bus",
-    "prepare",
 ]

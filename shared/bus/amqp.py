@@ -7,21 +7,18 @@ and acknowledgements must still get through. Both come back by themselves, and s
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.bus.broker.consumer import Consumer
-from shared.bus.broker.declaring import declare_kept
 from shared.bus.broker.link import Link
 from shared.bus.broker.probe import Probe
 from shared.bus.broker.publisher import Publisher
-from shared.bus.protocol import Keeping, Subscription
+from shared.bus.protocol import Subscription
 from shared.events.envelope import Envelope
 
 # While the broker is away a process still starts: its subscriptions come to life later.
 SUBSCRIBE_S = 5.0
 STOP_S = 5.0
-PREPARE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +78,6 @@ class AmqpBus:
             self._waits_until = time.monotonic() + SUBSCRIBE_S
             links = (self._publishing, self._consuming)
             self._links = [asyncio.create_task(link.run()) for link in links]
-
-
-async def prepare(url: str, subscriptions: Iterable[Subscription]) -> None:
-    """Make the queues that keep everything before anybody publishes: a fact that was told before a
-    queue first existed is not in it. Repeatable. Raises TimeoutError while the broker is away."""
-    link = Link(url, "preparing")
-    task = asyncio.create_task(link.run())
-    try:
-        async with asyncio.timeout(PREPARE_S):
-            channel = await link.channel(confirms=False)
-            for subscription in subscriptions:
-                if subscription.keeping is Keeping.everything:
-                    await declare_kept(channel, subscription)
-    finally:
-        await _end(task)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

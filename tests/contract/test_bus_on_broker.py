@@ -13,7 +13,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from shared.bus import AmqpBus, Keeping, Subscription, Undeliverable, prepare, topology
+from shared.bus import AmqpBus, Keeping, Subscription, Undeliverable, topology
 from shared.bus.broker import consumer, publisher
 from shared.bus.topology import DELIVERY_LIMIT
 from shared.events import Envelope
@@ -206,18 +206,6 @@ async def test_a_fact_for_a_queue_whose_consumer_is_away_waits_for_it(
     await gone.close()
     await bus.publish(happened(1))
     await bus.subscribe(Subscription("q", ("test.thing.*",), heard.take))
-    assert await heard.until(bool) == [1]
-
-
-async def test_a_fact_told_before_its_consumer_first_came_waits_in_the_prepared_queue(
-    broker_url: str, bus: AmqpBus
-) -> None:
-    heard = Heard()
-    wanted = Subscription("q", ("test.thing.*",), heard.take)
-    for _ in range(2):
-        await prepare(broker_url, [wanted])
-    await bus.publish(happened(1))
-    await bus.subscribe(wanted)
     assert await heard.until(bool) == [1]
 
 
