@@ -13,7 +13,7 @@ from shared.bus.broker.consumer import Consumer
 from shared.bus.broker.link import Link
 from shared.bus.broker.probe import Probe
 from shared.bus.broker.publisher import Publisher
-from shared.bus.protocol import Subscription
+from shared.bus.protocol import Keeping, Subscription, Undeliverable
 from shared.events.envelope import Envelope
 
 # While the broker is away a process still starts: its subscriptions come to life later.
@@ -24,6 +24,7 @@ STOP_S = 5.0
 @dataclass(frozen=True, slots=True)
 class _Consuming:
     consumer: Consumer
+    keeping: Keeping
     task: asyncio.Task[None]
 
 
@@ -40,9 +41,19 @@ class AmqpBus:
         self._waits_until = 0.0
 
     async def publish(self, event: Envelope) -> None:
-        """Raises Undeliverable within `shared.bus.broker.publisher.PUBLISH_S`."""
+        """Raises Undeliverable within `shared.bus.broker.publisher.PUBLISH_S`, and while our own
+        queues have yet to be made for the first time: what is told before is not in them."""
         self._connect()
+        if not self._are_queues_made():
+            raise Undeliverable("queues of this process are not made yet")
         await self._publisher.publish(event)
+
+    def _are_queues_made(self) -> bool:
+        return all(
+            one.consumer.was_ready or one.keeping is not Keeping.everything
+            for several in self._queues.values()
+            for one in several
+        )
 
     async def alive(self, within_s: float) -> bool:
         self._connect()
@@ -53,7 +64,9 @@ class AmqpBus:
         self._connect()
         consumer = Consumer(self._consuming, subscription)
         task = asyncio.create_task(consumer.run())
-        self._queues.setdefault(subscription.queue, []).append(_Consuming(consumer, task))
+        self._queues.setdefault(subscription.queue, []).append(
+            _Consuming(consumer, subscription.keeping, task)
+        )
         if self._consuming.is_open:
             self._waits_until = time.monotonic() + SUBSCRIBE_S
         with contextlib.suppress(TimeoutError):

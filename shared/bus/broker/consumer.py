@@ -61,10 +61,12 @@ RPC_S = 10.0
 
 
 class Consumer:
-    """ready: what is published from now on will arrive."""
+    """ready: what is published from now on will arrive. was_ready: once; a kept queue is there
+    ever after."""
 
     def __init__(self, link: Link, subscription: Subscription) -> None:
         self.ready = asyncio.Event()
+        self.was_ready = False
         self._link = link
         self._subscription = subscription
         self._lanes: dict[str, deque[Delivery]] = {}
@@ -149,6 +151,7 @@ class Consumer:
         self._reception = reception
         self._refused = False
         self.ready.set()
+        self.was_ready = True
         if cautious:
             await _first(reception.widen, reception.gone, closing)
             if reception.widen.is_set():
