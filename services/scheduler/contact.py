@@ -46,12 +46,23 @@ class Contact:
         # A pass may take its probe's time; a pause in which we stood still is longer.
         pause_s = PROBE_S + settings.silent_after_s / 2
         self._ear = self._ear.look(now, bus_alive=bus_alive, pause_s=pause_s)
+        try:
+            await self._judge(now, pause_s)
+        except OSError:
+            # While the database is away no report is taken: that is as good as hearing none.
+            self._ear = Ear(since=time.monotonic(), looked=now)
+            raise
+
+    async def _judge(self, now: float, pause_s: float) -> None:
+        tools, settings = self._tools, self._tools.settings
         if self._ear.has_listened(now, settings.silent_after_s):
             await silence(tools, utc_now())
         async with tools.database.transaction() as session:
             suspected = await judge_breaker(session, tools, utc_now())
         BREAKER_OPEN.set(suspected)
-        if suspected or not self._ear.has_listened(now, settings.lost_after_s):
+        # Whatever held us up here has held up reports as well.
+        held_up = time.monotonic() - now > pause_s
+        if suspected or held_up or not self._ear.has_listened(now, settings.lost_after_s):
             return
         await declare_lost(tools, utc_now())
 

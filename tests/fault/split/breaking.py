@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import httpx
 
+from cli.up.docker import forget_dead
 from tests.broker import VHOST, Broker
 from tests.e2e.hosts import Host
 from tests.e2e.people import run
@@ -63,9 +64,17 @@ async def publishers_blocked(broker: Broker) -> AsyncIterator[None]:
 
 
 async def end_engine(host: Host) -> None:
-    """kill -9 of dockerd; `start_engine` brings it back."""
+    """kill -9 of dockerd, and its containerd with it; `start_engine` brings it back."""
     await host.kill_engine()
     (host.folder / "docker.pid").unlink(missing_ok=True)
+    pid_file = host.folder / "exec" / "containerd" / "containerd.pid"
+
+    async def is_gone() -> bool:
+        # Docker does not start while it thinks that this one runs.
+        forget_dead(pid_file, "containerd")
+        return not pid_file.exists()
+
+    await until(is_gone, timeout_s=30, what="containerd has ended with dockerd")
 
 
 async def crash_postgres(platform: SplitPlatform) -> None:

@@ -58,7 +58,7 @@ async def test_a_host_that_nobody_reaches_stops_at_the_end_of_the_paid_time_and_
     # What the network held back until the return may open a run, of no second.
     assert all(r["stopped_at"] <= ended or r["stopped_at"] == r["started_at"] for r in rows)
     path = f"/instances/{instance['id']}"
-    await world.user.post(f"{path}/start")
+    await world.user.post(f"{path}/start", {"mode": "gpu"})
     await world.user.arrives(path, "running")
     await comes_to_rest(topology)
 

@@ -11,6 +11,7 @@ from services.scheduler.contact import Contact, declare_lost, judge_breaker, sil
 from services.scheduler.domain.states import StopReason
 from services.scheduler.stopping import stop_all_of
 from shared.clock import utc_now
+from shared.database import Database, DatabaseAway
 from shared.events.agent import EndReason, ObservedState
 from shared.events.scheduler import (
     InstanceResumed,
@@ -369,6 +370,31 @@ async def test_a_bus_that_does_not_answer_is_not_the_hosts_fault(open_house: Ope
         assert await states(house) == ["online"]
         house.bus.alive = answers  # type: ignore[method-assign]
         await look.until(house, ["lost"])
+
+
+async def test_a_database_that_was_away_is_not_the_hosts_fault(
+    open_house: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took no report meanwhile, so that all hosts look unheard when it is back."""
+    async with open_house(contact_s=3600.0, silent_after_s=1.0, lost_after_s=2.0) as house:
+        agent, gone, look = await house.add_agent(), await house.add_agent(), Look(house)
+        while sorted(await states(house)) != ["lost", "online"]:
+            await _unheard(house, gone)
+            await agent.report()
+            await look.contact.step()
+            await asyncio.sleep(0.01)
+
+        def away(_: Database) -> None:
+            raise DatabaseAway("away")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Database, "transaction", away)
+            with pytest.raises(DatabaseAway):
+                await look.contact.step()
+        await _unheard(house, agent)
+        await look.contact.step()
+        assert sorted(await states(house)) == ["lost", "online"]
+        await look.until(house, ["lost", "lost"])
 
 
 async def test_the_worker_finds_the_silent_and_the_lost_by_itself(open_house: Opener) -> None:
