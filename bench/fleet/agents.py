@@ -19,6 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 from uuid import UUID
 
+import uvloop
+
 from shared.bus import Bus, Keeping, Subscription, Undeliverable, open_bus
 from shared.clock import utc_now
 from shared.events.agent import (
@@ -37,8 +39,8 @@ from shared.events.envelope import Envelope
 from shared.ids import new_id
 
 HEARTBEAT_S = 5.0
-# Hosts are not switched on by one hand.
-JOINS_A_SECOND = 25
+# One process plays them all: more at once would keep one another waiting beyond their deadlines.
+CONNECT_AT_ONCE = 8
 # Longer than a host may be silent: it is missed, and comes back.
 DOWN_S = 20.0
 GPUS = 10
@@ -112,8 +114,21 @@ class FakeAgent:
     def personality(self) -> Personality:
         return personality_of(self.number)
 
-    async def run(self, begins_s: float) -> None:
-        await asyncio.sleep(begins_s)
+    async def run(self, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            await self._connect()
+            await self._tell()
+        # From here on as hosts that were not switched on by one hand.
+        await asyncio.sleep(self.chance.uniform(0, HEARTBEAT_S))
+        while True:
+            await self._tell()
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._changed.wait()
+            await asyncio.sleep(0.3)
+
+    async def _connect(self) -> None:
         await self.bus.subscribe(
             Subscription(
                 f"agent.{self.node_id}.desired", (NodeDesired.type,), self._take,
@@ -127,13 +142,6 @@ class FakeAgent:
                     keeping=Keeping.states,
                 )
             )  # fmt: skip
-        while True:
-            await self._tell()
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await self._changed.wait()
-            await asyncio.sleep(0.3)
 
     async def _build(self, envelope: Envelope) -> None:
         for image in ImagesWanted.model_validate(envelope.data).images:
@@ -289,6 +297,7 @@ async def main(credentials: Path, seed: int) -> None:
     tasks: dict[int, asyncio.Task[None]] = {}
     buses: dict[int, Bus] = {}
     known = json.loads(credentials.read_text())
+    turns = asyncio.Semaphore(CONNECT_AT_ONCE)
     ids = [UUID(each["node_id"]) for each in known]
     for number, each in enumerate(known):
         buses[number] = open_bus(each["bus_url"])
@@ -297,8 +306,7 @@ async def main(credentials: Path, seed: int) -> None:
             number, ids[number], buses[number], chance,
             victim=ids[number - 1], builds=number == len(known) - 1,
         )  # fmt: skip
-        begins_s = chance.uniform(0, len(known) / JOINS_A_SECOND)
-        tasks[number] = asyncio.create_task(agent.run(begins_s))
+        tasks[number] = asyncio.create_task(agent.run(turns))
         tasks[number].add_done_callback(_say_why)
     await _obey(tasks, buses)
     for task in tasks.values():
@@ -307,4 +315,4 @@ async def main(credentials: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2])))

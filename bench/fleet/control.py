@@ -3,6 +3,7 @@ process of its own, as in the split shape; no gateway, no agent of ours."""
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ MIB = 1024
 JOINS_AT_ONCE = 8
 PEOPLE_AT_ONCE = 4
 STARTS_S = 180
+ONLINE_S = 900
 RECIPE = REPOSITORY / "deploy" / "images" / "minimal"
 
 
@@ -170,7 +172,7 @@ class Control:
             told = await self.ask("market", "SELECT count(*) AS n FROM hosts")
             return bool(rows[0]["n"] == told[0]["n"] == len(self.credentials))
 
-        await until(online, timeout_s=300, what="all nodes are online")
+        await until(online, timeout_s=ONLINE_S, what="all nodes are online")
 
     async def lose(self, numbers: list[int]) -> None:
         assert self._agents is not None
@@ -265,12 +267,16 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _pss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / MIB
+    # A server's process may end between its listing and its reading.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / MIB
     return 0.0
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0

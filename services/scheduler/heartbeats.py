@@ -1,11 +1,14 @@
-"""Heartbeats: reports that say what the one before said. Those of a moment are one statement.
+"""Reports as they come: that a node is heard, at once; what it says, as we get to it.
 
-A thousand nodes say so two hundred times a second; one by one each would hold a connection of the
-pool, and keep requests and other reports from theirs.
+Those of a moment are noted in one statement: a thousand nodes say two hundred times a second what
+they said before, and one by one each would hold a connection that a request needs. What says more
+is looked at whole, a few at a time. Where we do not get to it soon it is passed over, for the next
+one says it again: else those behind it would wait, and nodes would seem lost since we are slow.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,6 +19,9 @@ from shared.database import Database
 from shared.events.agent import NodeReported
 
 MOST_TOGETHER = 200
+LOOKS_AT_ONCE = 8
+# Half a heartbeat: who waited longer would be heard too seldom.
+PATIENCE_S = 2.5
 
 
 @dataclass(eq=False, slots=True)
@@ -32,12 +38,14 @@ class Heartbeats:
         self._looked_again = timedelta(seconds=looked_again_s)
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def note(self, report: NodeReported, digest: str) -> bool:
-        """False: it says more than the one before, or a whole look is due, or somebody works on the
-        node just now; nothing was written. Raises what the database raises."""
+        """Its node is heard. False: it says more than the one before, or a whole look is due, or
+        somebody works on the node just now. Raises what the database raises."""
         heartbeat = Heartbeat(
             node_id=report.node_id,
+            boot_id=report.boot_id,
             digest=digest,
             sequence=report.sequence,
             reported_at=report.reported_at,
@@ -49,6 +57,20 @@ class Heartbeats:
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         return await one.noted
+
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[bool]:
+        """A turn to look at one whole; false when there was none in time."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._looks.acquire()
+        except TimeoutError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._looks.release()
 
     async def _work(self) -> None:
         try:

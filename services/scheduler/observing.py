@@ -42,6 +42,14 @@ async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported
     digest = digest_of(report)
     if await heartbeats.note(report, digest):
         return
+    async with heartbeats.look() as may:
+        if may:
+            await _look(tools, report, digest)
+        else:
+            log.info("report_passed_over", node_id=str(report.node_id))
+
+
+async def _look(tools: Tools, report: NodeReported, digest: str) -> None:
     async with tools.database.transaction() as session:
         noted = await _note_node(session, tools, report)
         if noted is None:

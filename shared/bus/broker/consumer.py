@@ -46,7 +46,9 @@ log = structlog.get_logger(__name__)
 # a backlog. Across copies an event may overtake an earlier one of its subject; versions tell.
 PREFETCH = {
     Keeping.everything: 200,
-    Keeping.states: 16,
+    # What is passed over is told again, so whoever takes states may be slow with one subject, and
+    # must not keep the others waiting for it.
+    Keeping.states: 500,
     Keeping.lately: 16,
     Keeping.nothing: 200,
 }
