@@ -159,4 +159,8 @@ class Host:
             await self.engine.wait()
         with contextlib.suppress(AssertionError):
             await run("ip", "netns", "del", self.name)
+        # An engine that was killed leaves some behind.
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for point in sorted((m for m in mounted if m.startswith(f"{self.folder}/")), reverse=True):
+            await run("umount", "--lazy", point)
         shutil.rmtree(self.folder, ignore_errors=True)
