@@ -32,6 +32,8 @@ pytestmark = [
 ]
 
 BRIDGE = "chusuanf8"
+# Not `none`: an engine that is told so takes docker0 away, which is the machine's own.
+DEFAULT_BRIDGE = "chusuanf8d"
 
 
 @dataclass
@@ -45,10 +47,16 @@ class OwnDocker:
         return self.folder / "d.sock"
 
     async def start(self) -> None:
+        for words in (
+            f"link add {DEFAULT_BRIDGE} type bridge",
+            f"addr replace 10.78.8.1/24 dev {DEFAULT_BRIDGE}",
+            f"link set {DEFAULT_BRIDGE} up",
+        ):
+            subprocess.run(["ip", *words.split()], capture_output=True, check=False)  # noqa: ASYNC221
         command = [
             "dockerd", "-H", f"unix://{self.socket}", "--data-root", str(self.folder / "data"),
             "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
-            "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none",
+            "--iptables=false", "--ip-forward=false", "--ip-masq=false", f"--bridge={DEFAULT_BRIDGE}",
             *(["--live-restore"] if self.live_restore else []),
         ]  # fmt: skip
         for number, name in (("pid", "dockerd"), ("exec/containerd/containerd.pid", "containerd")):
@@ -79,7 +87,8 @@ class OwnDocker:
         save.wait()
 
     def clear(self) -> None:
-        """Whatever of it still runs, its mounts and its files."""
+        """Whatever of it still runs, its bridge, its mounts and its files."""
+        subprocess.run(["ip", "link", "del", DEFAULT_BRIDGE], capture_output=True, check=False)
         for found in subprocess.run(
             self._say("ps", "-q"), capture_output=True, text=True, check=False
         ).stdout.split():
