@@ -52,11 +52,12 @@ class OwnDocker:
             f"addr replace 10.78.8.1/24 dev {DEFAULT_BRIDGE}",
             f"link set {DEFAULT_BRIDGE} up",
         ):
-            subprocess.run(["ip", *words.split()], capture_output=True, check=False)  # noqa: ASYNC221
+            subprocess.run(["ip", *words.split()], capture_output=True, check=False)
         command = [
             "dockerd", "-H", f"unix://{self.socket}", "--data-root", str(self.folder / "data"),
             "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
-            "--iptables=false", "--ip-forward=false", "--ip-masq=false", f"--bridge={DEFAULT_BRIDGE}",
+            "--iptables=false", "--ip-forward=false", "--ip-masq=false",
+            f"--bridge={DEFAULT_BRIDGE}",
             *(["--live-restore"] if self.live_restore else []),
         ]  # fmt: skip
         for number, name in (("pid", "dockerd"), ("exec/containerd/containerd.pid", "containerd")):
