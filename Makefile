@@ -18,12 +18,13 @@ setup:  ## environment and dependencies from the lock, into this folder
 run: setup  ## bring the whole platform up (ARGS="--address 10.0.0.5 --port 80")
 	@exec .venv/bin/chusuan up $(ARGS)
 
-test: setup  ## all tests with real parts, in both shapes (PYTEST="-k name --topology=split": those alone)
+test: setup  ## all tests of the one-process shape, with real parts (PYTEST="-k name …")
 	@deploy/test-parts.sh
 	@.venv/bin/pytest -q $(PYTEST)
-ifeq ($(strip $(PYTEST)),)
-	@.venv/bin/pytest -q --topology=split $(SPLIT:%=tests/e2e/test_%.py)
-endif
+
+test-split: setup  ## end to end and broken on purpose, every service apart, three hosts
+	@deploy/test-parts.sh
+	@.venv/bin/pytest -q --topology=split $(SPLIT:%=tests/e2e/test_%.py) tests/fault/split $(PYTEST)
 
 images: setup  ## build all images on this machine now: the system's, the platform's, and stand-ins where no registry answers
 	@mkdir -p .cache
@@ -68,4 +69,4 @@ lock:  ## choose dependency versions anew from pyproject.toml
 clean-state:  ## remove the platform's state folder, after asking
 	@.venv/bin/chusuan clean-state
 
-.PHONY: help setup run test images compose-test crash fault demo lint bench lock clean-state
+.PHONY: help setup run test test-split images compose-test crash fault demo lint bench lock clean-state
