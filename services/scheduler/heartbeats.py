@@ -20,6 +20,8 @@ from shared.events.agent import NodeReported
 
 MOST_TOGETHER = 200
 LOOKS_AT_ONCE = 8
+# More would keep heartbeats from being heard, since only so many reports are in our hands at once.
+MOST_WAITING = 100
 # Half a heartbeat: who waited longer would be heard too seldom.
 PATIENCE_S = 2.5
 
@@ -39,6 +41,7 @@ class Heartbeats:
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._lookers = 0
 
     async def note(self, report: NodeReported, digest: str) -> bool:
         """Its node is heard. False: it says more than the one before, or a whole look is due, or
@@ -60,17 +63,27 @@ class Heartbeats:
 
     @asynccontextmanager
     async def look(self) -> AsyncIterator[bool]:
-        """A turn to look at one whole; false when there was none in time."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._looks.acquire()
-        except TimeoutError:
+        """A turn to look at one whole; false where too many wait, or there was none in time."""
+        if not await self._has_turn():
             yield False
             return
         try:
             yield True
         finally:
             self._looks.release()
+
+    async def _has_turn(self) -> bool:
+        if self._lookers >= MOST_WAITING:
+            return False
+        self._lookers += 1
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._looks.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._lookers -= 1
+        return True
 
     async def _work(self) -> None:
         try:

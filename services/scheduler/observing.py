@@ -46,7 +46,7 @@ async def take_report(tools: Tools, heartbeats: Heartbeats, report: NodeReported
         if may:
             await _look(tools, report, digest)
         else:
-            log.info("report_passed_over", node_id=str(report.node_id))
+            log.debug("report_passed_over", node_id=str(report.node_id))
 
 
 async def _look(tools: Tools, report: NodeReported, digest: str) -> None:

@@ -123,14 +123,23 @@ async def write_devices(
         .values(present=False, healthy=False)
         .execution_options(synchronize_session=False)
     )
-    for device in found:
-        changing = {k: v for k, v in device.items() if k != "uuid"}
-        row = insert(Gpu).values(node_id=node_id, promised_milli=0, present=True, **device)
-        await session.execute(
-            row.on_conflict_do_update(
-                index_elements=[Gpu.node_id, Gpu.uuid], set_={**changing, "present": True}
-            )
+    # Of a device that a report names twice the last word counts.
+    devices = {device["uuid"]: device for device in found}
+    if not devices:
+        return
+    rows = insert(Gpu).values(
+        [
+            {"node_id": node_id, "promised_milli": 0, "present": True, **device}
+            for device in devices.values()
+        ]
+    )
+    said = ("index", "model", "memory_mib", "healthy", "present")
+    await session.execute(
+        rows.on_conflict_do_update(
+            index_elements=[Gpu.node_id, Gpu.uuid],
+            set_={name: rows.excluded[name] for name in said},
         )
+    )
 
 
 _PROMISE = text(
