@@ -55,6 +55,8 @@ class Instance:
         self._tools = tools
         self._case = Case(instance_id, tools, entry, list(containers))
         self._case.lease = entry.lease if entry is not None else None
+        # A report may leave before the first pass.
+        self._settle()
         self._pushing = Pushing(
             tools.engine, ended=self._case.wake.set, moved=lambda: tools.changed(False)
         )
@@ -175,6 +177,7 @@ class Instance:
     async def _observe(self, order: DesiredInstance | None) -> None:
         """Bring entry and containers up to date with order, engine and push."""
         case, tools = self._case, self._tools
+        await self._end_push(order)
         if case.must_list:
             case.must_list = False
             try:
@@ -182,21 +185,28 @@ class Instance:
             except BaseException:
                 case.must_list = True
                 raise
-        await self._end_push(order)
+        # At once: a report between the two would say that it ended, and not when.
         before = case.entry
         if order is not None:
             entry = before or fresh_entry(tools.host.node_id, order, case.containers)
             case.entry = self._ordered(entry, order)
-        if case.entry is not None:
-            case.entry = settle(
-                case.entry, current_of(case.containers), boot_id=tools.boot_id, now=utc_now()
-            )
+        self._settle()
         if case.entry != before:
             case.unwritten = True
         runs = any(c.running for c in case.containers)
         if order is not None and order != case.prepared and runs:
             await asyncio.to_thread(folders.write_run_folder, order, tools.host)
             case.prepared = order
+
+    def _settle(self) -> None:
+        case = self._case
+        if case.entry is None:
+            return
+        settled = settle(
+            case.entry, current_of(case.containers), boot_id=self._tools.boot_id, now=utc_now()
+        )
+        if settled != case.entry:
+            case.entry, case.unwritten = settled, True
 
     def _ordered(self, entry: Entry, order: DesiredInstance) -> Entry:
         case = self._case

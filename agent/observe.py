@@ -1,6 +1,7 @@
 """What is reported of one instance: order, journal and engine in, one state out. Pure."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent.engine import ContainerFact
 from agent.journal import Entry, Run
@@ -37,7 +38,7 @@ def observe(
         start_token=entry.token,
         state=state,
         started_at=run.started_at if run else None,
-        finished_at=run.finished_at if run else None,
+        finished_at=run.finished_at if run else _ended_without_journal(entry, current),
         end_reason=run.end_reason if run else None,
         exit_code=run.exit_code if run else None,
         progress=progress,
@@ -81,6 +82,12 @@ def _has_begun(entry: Entry, current: ContainerFact | None) -> bool:
     if run is None:
         return current is None or current.has_started
     return run.token == entry.token and bool(run.began or run.finished_at)
+
+
+def _ended_without_journal(entry: Entry, current: ContainerFact | None) -> datetime | None:
+    if entry.run is not None or current is None or current.token != entry.token:
+        return None
+    return current.finished_at
 
 
 def _running_state(order: DesiredInstance | None, run: Run | None) -> ObservedState:

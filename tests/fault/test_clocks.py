@@ -1,17 +1,21 @@
-"""F34 without another process: wall clocks of agent and scheduler are set back an hour."""
+"""F34 without another process: wall clocks are set back an hour while an instance runs.
+
+Orders and leases go by the database's clock and by that of the host's boot, fences by generations;
+what is billed goes by the host's.
+"""
 
 import random
-import time
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
-import agent.node
-import services.scheduler.ordering
 from shared.clock import utc_now
+from shared.database import database_now
 from tests.e2e.waiting import until
 from tests.fault.invariants import settles
 from tests.fault.rooms import Rooms, open_rooms
@@ -38,37 +42,73 @@ async def _arrives(rooms: Rooms, instance: UUID, state: str) -> None:
     await until(arrived, timeout_s=30, what=f"{instance} is {state}")
 
 
-async def _running(rooms: Rooms) -> tuple[UUID, UUID]:
-    account = await rooms.account("100")
+async def _running(rooms: Rooms, account: UUID) -> UUID:
     rented = (await rooms.post(account, "/instances", await rooms.wish())).json()
     instance = UUID(rented["id"])
     await _arrives(rooms, instance, "running")
-    return account, instance
+    return instance
 
 
-async def _stop_and_release(rooms: Rooms, account: UUID, instance: UUID) -> None:
+async def _goes_on(rooms: Rooms, account: UUID, instance: UUID) -> None:
+    """What runs is stopped, another is rented and released, and all comes to rest."""
+    another = await _running(rooms, account)
     await rooms.post(account, f"/instances/{instance}/stop")
     await _arrives(rooms, instance, "stopped")
-    await rooms.post(account, f"/instances/{instance}/release")
-    await _arrives(rooms, instance, "released")
+    await rooms.post(account, f"/instances/{another}/release")
+    await _arrives(rooms, another, "released")
     await settles(rooms)
 
 
-async def test_an_agent_whose_clock_was_set_back_is_still_believed(
+def _set_back(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
+    """The wall clock of all modules of these."""
+
+    def now() -> datetime:
+        return utc_now() - BACK
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith(folders) and getattr(module, "utc_now", None) is utc_now:
+            monkeypatch.setattr(module, "utc_now", now)
+
+
+@pytest.mark.parametrize(
+    "clocks",
+    [
+        pytest.param(("agent.", "tests.fault.fake_engine"), id="host"),
+        pytest.param(("services.scheduler.",), id="scheduler"),
+        pytest.param(("services.market.",), id="market"),
+        pytest.param(("agent.", "services.", "shared.", "tests.fault.fake_engine"), id="all"),
+    ],
+)
+async def test_instances_are_stopped_billed_and_rented_with_a_clock_set_back(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, clocks: tuple[str, ...]
+) -> None:
+    account = await rooms.account("100")
+    instance = await _running(rooms, account)
+    _set_back(monkeypatch, *clocks)
+    await _goes_on(rooms, account, instance)
+
+
+async def test_an_agent_that_restarts_with_its_clock_set_back_is_still_believed(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account, instance = await _running(rooms)
-    real = time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: real() - int(BACK.total_seconds() * 1e9))
-    monkeypatch.setattr(agent.node, "utc_now", lambda: utc_now() - BACK)
+    account = await rooms.account("100")
+    instance = await _running(rooms, account)
     await rooms.kill()
+    _set_back(monkeypatch, "agent.", "tests.fault.fake_engine")
     await rooms.start()
-    await _stop_and_release(rooms, account, instance)
+    await _goes_on(rooms, account, instance)
 
 
-async def test_a_scheduler_whose_clock_was_set_back_is_still_obeyed(
+async def test_orders_are_obeyed_and_leases_hold_with_the_databases_clock_set_back(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account, instance = await _running(rooms)
-    monkeypatch.setattr(services.scheduler.ordering, "utc_now", lambda: utc_now() - BACK)
-    await _stop_and_release(rooms, account, instance)
+    account = await rooms.account("100")
+    instance = await _running(rooms, account)
+
+    async def earlier(session: AsyncSession) -> datetime:
+        return await database_now(session) - BACK
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("services.") and getattr(module, "database_now", None) is database_now:
+            monkeypatch.setattr(module, "database_now", earlier)
+    await _goes_on(rooms, account, instance)

@@ -6,16 +6,16 @@ where the checker finds nothing.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Column, Table, Uuid, select, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import agent.containers
@@ -26,9 +26,8 @@ from shared.bus import MemoryBus, Subscription
 from shared.database import Database, new_metadata
 from shared.events import Envelope, Payload
 from shared.events.agent import NodeDesired, NodeReported
-from shared.ids import new_id
 from shared.inbox import consume, on
-from shared.outbox import Relay, emit
+from shared.outbox import LEASE_S, Relay, emit
 from shared.platform_tables import define_platform_tables
 from tests.e2e.waiting import until
 from tests.fault.history import effects_not_once, unordered_starts
@@ -94,13 +93,16 @@ async def relayed(database: Database, relay: Relay) -> None:
 async def test_acknowledging_before_the_commit_loses_effects(
     database: Database, planted: bool
 ) -> None:
-    bus, dead, effects = MemoryBus(), asyncio.Event(), []
-    reached = asyncio.Event()
+    bus, reached = MemoryBus(), asyncio.Event()
+    effects: list[asyncio.Future[None]] = []
+    at_work: list[asyncio.Task[None]] = []
 
     async def slow(session: AsyncSession, payload: Happened, event: Envelope) -> None:
         await note(session, payload, event)
+        if (task := asyncio.current_task()) is not None:
+            at_work.append(task)
         reached.set()
-        await dead.wait()
+        await asyncio.Event().wait()
 
     honest = consume(database, "test.effects", on(Happened, slow))
 
@@ -115,9 +117,10 @@ async def test_acknowledging_before_the_commit_loses_effects(
     if planted:
         await until(lambda: _all_marked(database), timeout_s=20, what="all count as told")
     # The process dies in the middle of its effects, and comes back.
-    for task in (relay, *effects):
+    died = (relay, *effects, *at_work)
+    for task in died:
         task.cancel()
-    await asyncio.gather(relay, *effects, return_exceptions=True)
+    await asyncio.gather(*died, return_exceptions=True)
     again = MemoryBus()
     await again.subscribe(consume(database, "test.effects", on(Happened, note)))
     await relayed(database, Relay(database, again))
@@ -130,14 +133,9 @@ async def _all_marked(database: Database) -> bool:
         return bool((await session.execute(waiting)).scalar_one() == 0)
 
 
-class _Forgetful:
-    """An insert into the inbox that remembers no event."""
-
-    def __init__(self, table: Any) -> None:
-        self._insert = insert(table)
-
-    def values(self, **values: Any) -> Any:
-        return self._insert.values(**{**values, "event_id": new_id()})
+async def _forget(_: AsyncSession, __: str, events: Sequence[Envelope]) -> set[UUID]:
+    """Every event is new, as to an inbox without rows."""
+    return {event.id for event in events}
 
 
 @planted
@@ -145,7 +143,7 @@ async def test_without_the_inbox_an_effect_happens_twice(
     database: Database, monkeypatch: Patch, planted: bool
 ) -> None:
     if planted:
-        monkeypatch.setattr(inbox, "insert", _Forgetful)
+        monkeypatch.setattr(inbox, "_remember", _forget)
     bus = TroubledBus(random.Random(1))
     await bus.subscribe(consume(database, "test.effects", on(Happened, note)))
     await tell(database, 20)
@@ -155,7 +153,7 @@ async def test_without_the_inbox_an_effect_happens_twice(
 
 
 class _CursorRelay(Relay):
-    """Reads on from the last number it has seen."""
+    """Reads on from the last number it has seen: what commits behind that, it never claims."""
 
     last = 0
 
@@ -164,7 +162,9 @@ class _CursorRelay(Relay):
         async with self._database.transaction() as session:
             rows = (await session.execute(statement, {"last": self.last})).all()
         self.last = max([self.last, *(row.position for row in rows)])
-        return [Envelope.model_validate(row.envelope) for row in rows]
+        events = [Envelope.model_validate(row.envelope) for row in rows]
+        self._claimed |= {event.id: time.monotonic() + LEASE_S for event in events}
+        return events
 
 
 @planted

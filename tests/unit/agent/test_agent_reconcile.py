@@ -274,3 +274,10 @@ def test_before_the_first_order_after_a_restart_what_never_ran_is_not_reported_a
     over = an_entry(run=a_run(began="t1", finished_at=NOW))
     assert observe(None, over, ended, None).state is ObservedState.stopped
     assert observe(None, by_label, ended, None).state is ObservedState.stopped
+
+
+def test_of_what_ended_while_the_journal_was_lost_the_engine_says_when() -> None:
+    by_label, ended = an_entry(), a_container(started_raw="t1", finished_at=NOW)
+    assert observe(None, by_label, ended, None).finished_at == NOW
+    of_another_start = an_entry(token=SECOND)
+    assert observe(None, of_another_start, ended, None).finished_at is None
