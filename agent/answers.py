@@ -16,6 +16,8 @@ from agent.engine import (
     RegistryRefused,
 )
 
+# What aiodocker calls a connection that was refused, or cut before the answer.
+NO_CONNECTION = 900
 # Docker passes on what the registry, the network or TLS said, in words alone.
 _NOT_THERE = re.compile(r"manifest unknown|name unknown|not found: |repository does not exist")
 _NOT_HERE = re.compile(r"image does not exist locally|No such image")
@@ -37,6 +39,8 @@ def answers() -> Iterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
+        if error.status == NO_CONNECTION:
+            raise EngineUnavailable(error.message) from error
         if error.status == 304:
             return
         if error.status == 404:
@@ -54,6 +58,8 @@ def registry_answers(image: str) -> Iterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
+        if error.status == NO_CONNECTION:
+            raise EngineUnavailable(error.message) from error
         raise registry_error(image, error.message) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise EngineUnavailable(f"Docker does not answer: {error!r}") from error

@@ -47,8 +47,6 @@ log = structlog.get_logger(__name__)
 TIMEOUT_S = 60.0
 COMMIT_TIMEOUT_S = 3600.0
 FILE_LIMIT_BYTES = 1 << 20
-# What aiodocker calls a connection that was refused, or cut before the answer.
-NO_CONNECTION = 900
 WATCHED = ["start", "die", "destroy", "oom"]
 
 

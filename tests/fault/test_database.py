@@ -6,6 +6,7 @@ comes to rest by itself.
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -34,6 +35,7 @@ async def own_postgres() -> AsyncIterator[Postgres]:
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
     await server.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
