@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +35,10 @@ from shared.health import Pulse, ServiceHealth, newest_migration
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
 from shared.migration import upgrade
-from shared.outbox import Relay
+from shared.outbox import Relay, clearing
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
+from shared.retelling import Retelling
 from shared.revocation import Revocations, RevocationWatch
 from shared.settings import ServiceSettings
 from shared.telemetry_http import Watched
@@ -103,10 +105,14 @@ def create_service_app(
             subscriptions, workers = await setup(app, runtime)
             runtime.subscriptions.extend(subscriptions)
             app.state.dead_letters = DeadLetters(name, runtime.database, subscriptions)
+            app.state.retelling = Retelling(
+                name, runtime.database, timedelta(seconds=settings.outbox_kept_s)
+            )
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
-            runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
+            clears = clearing(runtime.database, name, settings.outbox_kept_s)
+            runtime.pulse.workers = workers = [*workers, clears, runtime.pulse.worker()]
             loops = [(f"{name}.outbox", Relay(runtime.database, runtime.bus, name).run())]
             loops += [(worker.name, worker.run(runtime.database)) for worker in workers]
             if revocations is None:

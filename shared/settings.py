@@ -6,7 +6,7 @@ shape differ only in these values.
 
 import os
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,8 @@ class ServiceSettings(BaseSettings):
     redis_url: `memory://NAME` (in this process) or `redis://…`.
     auth_url and its kin: `unix:/path/to.sock` or `http://host:port`.
     service_secret: proves to auth who this service is.
+    outbox_kept_s: how long a fact can be told again once it was told; three days. A host tells
+    about 3000 facts a day that it runs something, a kilobyte each.
     """
 
     model_config = SettingsConfigDict(
@@ -33,4 +35,5 @@ class ServiceSettings(BaseSettings):
     auth_url: str = "http://auth:8000"
     service_secret: SecretStr
     database_pool_size: int = 8
+    outbox_kept_s: float = Field(default=3 * 86400.0, ge=60, le=366 * 86400.0)
     log_level: str = "INFO"
