@@ -104,15 +104,14 @@ def create_service_app(
             await upgrade(runtime.database, migrations)
             subscriptions, workers = await setup(app, runtime)
             runtime.subscriptions.extend(subscriptions)
+            kept = timedelta(seconds=settings.outbox_kept_s)
             app.state.dead_letters = DeadLetters(name, runtime.database, subscriptions)
-            app.state.retelling = Retelling(
-                name, runtime.database, timedelta(seconds=settings.outbox_kept_s)
-            )
+            app.state.retelling = Retelling(name, runtime.database, kept)
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
-            clears = clearing(runtime.database, name, settings.outbox_kept_s)
-            runtime.pulse.workers = workers = [*workers, clears, runtime.pulse.worker()]
+            own = (clearing(runtime.database, name, kept), runtime.pulse.worker())
+            runtime.pulse.workers = workers = [*workers, *own]
             loops = [(f"{name}.outbox", Relay(runtime.database, runtime.bus, name).run())]
             loops += [(worker.name, worker.run(runtime.database)) for worker in workers]
             if revocations is None:
@@ -150,7 +149,7 @@ def _open_runtime(
     stack.push_async_callback(redis.aclose)
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
-    bus = open_bus(settings.bus_url)
+    bus = open_bus(settings.bus_url, settings.broker_management_url)
     stack.push_async_callback(leave_bus, bus)
     return Runtime(
         name=name,

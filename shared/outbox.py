@@ -326,11 +326,11 @@ async def forget_told(session: AsyncSession, kept: timedelta) -> None:
     await session.execute(_FORGET, {"oldest": oldest, "first": first_id(oldest)})
 
 
-def clearing(database: Database, service: str, kept_s: float) -> Worker:
+def clearing(database: Database, service: str, kept: timedelta) -> Worker:
     """In each copy: a second one finds nothing left."""
 
     async def step() -> None:
         async with database.transaction() as session:
-            await forget_told(session, timedelta(seconds=kept_s))
+            await forget_told(session, kept)
 
     return Worker(f"{service}.outbox_clearing", CLEARING_S, step)

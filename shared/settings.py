@@ -15,6 +15,8 @@ class ServiceSettings(BaseSettings):
 
     database_url: `postgresql+asyncpg://…`, a database of this service alone.
     bus_url: `memory://NAME` (in this process) or `amqp://…`.
+    broker_management_url: `http://HOST:15672`, where the bus's login may look (it needs the tag
+    `management`); empty: a binding that somebody removed is made again, and nobody is told.
     redis_url: `memory://NAME` (in this process) or `redis://…`.
     auth_url and its kin: `unix:/path/to.sock` or `http://host:port`.
     service_secret: proves to auth who this service is.
@@ -31,6 +33,7 @@ class ServiceSettings(BaseSettings):
 
     database_url: str
     bus_url: str = "memory://chusuan"
+    broker_management_url: str = ""
     redis_url: str = "memory://chusuan"
     auth_url: str = "http://auth:8000"
     service_secret: SecretStr

@@ -303,7 +303,7 @@ async def test_told_facts_stay_as_long_as_they_may_be_told_again_and_no_longer(
         "UPDATE outbox SET claimed_until = now() + interval '1 day' "
         "WHERE published_at IS NULL RETURNING id"
     )
-    await clearing(desk.database, "market", KEPT.total_seconds()).step()
+    await clearing(desk.database, "market", KEPT).step()
     left = await desk.rows("SELECT envelope #>> '{data,number}' FROM outbox ORDER BY 1")
     assert [row[0] for row in left] == ["1", "2"]
     async with desk.database.transaction() as session:
@@ -323,7 +323,7 @@ async def test_what_was_handled_is_never_forgotten_so_that_no_telling_is_too_lat
     await desk.tell(Happened(number=1))
     await desk.until_heard(1)
     await desk.rows("UPDATE inbox SET received_at = now() - interval '9 years' RETURNING 1")
-    await clearing(desk.database, "market", KEPT.total_seconds()).step()
+    await clearing(desk.database, "market", KEPT).step()
     assert len(await desk.rows("SELECT 1 FROM inbox")) == 1
 
 
