@@ -1,4 +1,5 @@
-"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums.
+"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums,
+comparing with what runs.
 
 Each in one copy: twice would do no harm, since every item is looked at again under its wallet's
 lock, but cost twice as much.
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 from services.market.authorising import expire_all
 from services.market.metering import settle_hours
+from services.market.reconciling import Reconciling
 from services.market.tools import Tools
 from services.market.verifying import verify_ledger
 from services.market.watching import watch_balances
@@ -30,4 +32,5 @@ def workers(tools: Tools) -> list[Worker]:
         LoneWorker("market.balances", settings.watch_s, alone(watch_balances)),
         LoneWorker("market.expiry", settings.expiry_s, alone(expire_all)),
         LoneWorker("market.ledger", settings.verify_s, alone(verify_ledger)),
+        LoneWorker("market.reconciling", settings.reconcile_s, alone(Reconciling().run)),
     ]

@@ -161,6 +161,8 @@ class SplitPlatform(RunningPlatform):
                     "OCI_ADDRESS": self.oci_address,
                     "SCHEDULER_URL": self._url("scheduler"),
                 }
+            case "market":
+                return {"SCHEDULER_URL": self._url("scheduler")}
             case "scheduler":
                 return {
                     "MARKET_URL": self._url("market"),
