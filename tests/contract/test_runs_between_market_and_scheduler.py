@@ -1,12 +1,18 @@
 """The market's client of the scheduler, against the real scheduler; and both after lost facts."""
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from services.market.clients.scheduler import HttpScheduler
+from cli.up import wiring
+from cli.up.home import SERVICES, Home
+from cli.up.wiring import PlatformOptions, Wiring
+from services.market.clients.scheduler import HttpScheduler, SchedulerClient
 from services.market.reconciling import settle_ended
 from services.scheduler.accounting import KEPT, clear_ends
 from services.scheduler.contact import declare_lost, silence
@@ -16,6 +22,7 @@ from shared.events.scheduler import InstanceResumed, InstanceStarted, InstanceSt
 from shared.http import RemoteRefusal
 from shared.ids import new_id
 from shared.tokens import Role
+from tests.service.gateway.serving import served
 from tests.service.market.conftest import House as Market
 from tests.service.market.conftest import Opener as MarketOpener
 from tests.service.market.conftest import open_house as open_market
@@ -187,3 +194,22 @@ async def test_a_stop_that_the_market_never_heard_is_billed_to_the_second_all_th
     assert await settle_ended(tools) == 0
     bill = await market.bill(payer)
     assert (bill["seconds"], bill["amount"]) == (1800, "0.9400")
+
+
+async def test_in_one_process_the_market_reaches_the_scheduler_with_a_token_of_its_own(
+    new_database: Callable[[], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "BUS", f"memory://{new_id().hex}")
+    # A socket's path is short, and pytest's folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="chusuan-rooms-"))
+    home = Home(folder)
+    home.prepare()
+    databases = {name: await new_database() for name in SERVICES}
+    options = PlatformOptions(home=home, recipes=folder)
+    apps = Wiring(options, databases.__getitem__).services()
+    names = ("auth", "market", "scheduler")
+    async with served(*((apps[name], {"uds": str(home.socket(name))}) for name in names)):
+        reached: SchedulerClient = apps["market"].state.tools.scheduler
+        assert await reached.running(None) == []
+        assert (await reached.states_of([new_id()])).ended == {}
+    shutil.rmtree(folder)
