@@ -16,6 +16,7 @@ from cli import (
     instances,
     market,
     nodes,
+    retelling,
     serving,
 )
 from cli.client import DEFAULT_URL, Gateway
@@ -83,6 +84,7 @@ for panel, commands in COMMANDS.items():
         app.command(word, rich_help_panel=panel)(function)
 app.add_typer(accounts.keys, name="keys", rich_help_panel=PEOPLE)
 app.add_typer(nodes.nodes, name="nodes", rich_help_panel=PLATFORM)
+events.events.command("retell")(retelling.retell)
 app.add_typer(events.events, name="events", rich_help_panel=PLATFORM)
 
 

@@ -35,7 +35,11 @@ SERVICE_OF: Mapping[str, str] = {
 OWN_CALLS = re.compile(r"/api/v1/(?:health|instances/[^/]+/apps/[^/]+)")
 
 # What every service answers of itself: the word after these names it.
-ANSWERED_BY_EACH = ("/api/v1/dead-letters/", "/api/v1/events/stats/")
+ANSWERED_BY_EACH = (
+    "/api/v1/dead-letters/",
+    "/api/v1/events/stats/",
+    "/api/v1/events/retell/",
+)
 
 # Bodies that are files, streamed whatever their size.
 STREAMED_BODIES = frozenset({("PUT", "/api/v1/files/content")})

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +35,10 @@ from shared.health import Pulse, ServiceHealth, newest_migration
 from shared.http import FetchedServiceToken, ServiceToken, open_client
 from shared.ids import new_id
 from shared.migration import upgrade
-from shared.outbox import Relay
+from shared.outbox import Relay, clearing
 from shared.policy import Policy, check_policies, policy
 from shared.problems import ProblemKind, install_problem_handlers, problem_kinds
+from shared.retelling import Retelling
 from shared.revocation import Revocations, RevocationWatch
 from shared.settings import ServiceSettings
 from shared.telemetry_http import Watched
@@ -102,11 +104,14 @@ def create_service_app(
             await upgrade(runtime.database, migrations)
             subscriptions, workers = await setup(app, runtime)
             runtime.subscriptions.extend(subscriptions)
+            kept = timedelta(seconds=settings.outbox_kept_s)
             app.state.dead_letters = DeadLetters(name, runtime.database, subscriptions)
+            app.state.retelling = Retelling(name, runtime.database, kept)
             for subscription in subscriptions:
                 await runtime.bus.subscribe(subscription)
                 stack.push_async_callback(runtime.bus.unsubscribe, subscription.queue)
-            runtime.pulse.workers = workers = [*workers, runtime.pulse.worker()]
+            own = (clearing(runtime.database, name, kept), runtime.pulse.worker())
+            runtime.pulse.workers = workers = [*workers, *own]
             loops = [(f"{name}.outbox", Relay(runtime.database, runtime.bus, name).run())]
             loops += [(worker.name, worker.run(runtime.database)) for worker in workers]
             if revocations is None:
@@ -144,7 +149,7 @@ def _open_runtime(
     stack.push_async_callback(redis.aclose)
     auth = open_client(settings.auth_url)
     stack.push_async_callback(auth.aclose)
-    bus = open_bus(settings.bus_url)
+    bus = open_bus(settings.bus_url, settings.broker_management_url)
     stack.push_async_callback(leave_bus, bus)
     return Runtime(
         name=name,

@@ -1,20 +1,23 @@
 """What operators ask of every service's events, under addresses that name the service:
-`/api/v1/dead-letters/{service}…` and `/api/v1/events/stats/{service}`."""
+`/api/v1/dead-letters/{service}…` and `/api/v1/events/{stats,retell}/{service}`."""
 
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from shared.dead_letters import DeadLetter, DeadLetters
 from shared.event_stats import EventStats, take_stats
 from shared.events.envelope import Envelope
 from shared.pagination import Page, Paging
 from shared.policy import Caller, Policy, policy
+from shared.retelling import Retelling
 
 _QUEUE = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$"
+# AMQP's: `*` is one word, `#` any number.
+_PATTERN = r"^(#|\*|[a-z0-9_]+)(\.(#|\*|[a-z0-9_]+)){0,9}$"
 
 ConsumerName = Annotated[str, Path(max_length=100, pattern=_QUEUE)]
 ConsumerFilter = Annotated[str | None, Query(max_length=100, pattern=_QUEUE)]
@@ -74,6 +77,24 @@ class ReplayedView(BaseModel):
     left: int
 
 
+class RetellWish(BaseModel):
+    """Facts that became true from `since` on, and before `until` where that is given. type: a
+    pattern, as `market.#`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime
+    until: AwareDatetime | None = None
+    type: str = Field(default="#", max_length=100, pattern=_PATTERN)
+
+
+class RetoldView(BaseModel):
+    """retold: how many facts leave again now."""
+
+    service: str
+    retold: int
+
+
 class ConsumerStatsView(BaseModel):
     """handled: events in its inbox. lag_s: between telling and handling, of the newest."""
 
@@ -121,6 +142,14 @@ def _of_the_app(request: Request) -> DeadLetters:
 Letters = Annotated[DeadLetters, Depends(_of_the_app)]
 
 
+def _retelling(request: Request) -> Retelling:
+    retelling: Retelling = request.app.state.retelling
+    return retelling
+
+
+Retells = Annotated[Retelling, Depends(_retelling)]
+
+
 def event_routes(service: str) -> APIRouter:
     """Transactions are the letters' own: a failed replay is noted although it answers with a
     refusal."""
@@ -138,6 +167,19 @@ def event_routes(service: str) -> APIRouter:
     async def show_stats(letters: Letters) -> EventStatsView:
         async with letters.database.transaction() as session:
             return EventStatsView.of(await take_stats(session, service, list(letters.consumers)))
+
+    @router.post(
+        f"/api/v1/events/retell/{service}",
+        name=f"retell_{service}_events",
+        summary="Tell facts again",
+        **policy(Policy.OPERATOR),
+    )
+    async def retell(body: RetellWish, retells: Retells, caller: Caller) -> RetoldView:
+        """For a consumer that lost them, as with a queue that was deleted at the broker. Under
+        their old ids, so that whoever had them does nothing, and in their old order; repeating it
+        is harmless. What waits for its first telling is not counted."""
+        count = await retells.retell(body.since, body.until, body.type, actor=caller.id)
+        return RetoldView(service=service, retold=count)
 
     return router
 

@@ -6,6 +6,9 @@ own database, where an operator lists, inspects and replays it; its neighbours g
 
 Events that wait while others commit share the next transaction, in their order of arrival, so that
 a backlog costs one commit for many. When one of them fails, each is tried by itself.
+
+What was handled is never forgotten: whoever begins to drop these rows must keep them for longer
+than any service may tell a fact again (`outbox_kept_s`).
 """
 
 import asyncio

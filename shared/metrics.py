@@ -71,6 +71,16 @@ REDIS_ALIVE = Gauge("chusuan_redis_alive", "1: Redis answers", ("service",))
 BUS_EVENTS = Counter(
     "chusuan_bus_events", "Events at the bus by way: published, consumed", ("way", "type")
 )
+BUS_REPAIRS = Counter(
+    "chusuan_bus_repairs",
+    "Times that a consumer's queue, or a binding of it, was gone from the broker and made again",
+    ("queue", "what"),
+)
+BUS_REPAIRED_AT = Gauge(
+    "chusuan_bus_repaired_timestamp_seconds",
+    "When that was found last: what passed meanwhile must be told again",
+    ("queue",),
+)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

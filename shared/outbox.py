@@ -5,6 +5,9 @@ them; every copy of a service has one. Events of one subject leave in the order 
 written, each after the bus has taken the one before; those of different subjects leave together,
 and what was taken is marked together. A crash between publish and mark, or a claim that ran out,
 sends one twice, which the inbox absorbs.
+
+What was told stays for a while (`outbox_kept_s`), so that it can be told again where somebody lost
+it (`shared/retelling.py`).
 """
 
 import asyncio
@@ -12,6 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -35,10 +39,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.bus.protocol import Bus, Undeliverable
 from shared.crashing import crash_points
-from shared.database import OUTBOX_WRITTEN, Database, call_after_commit
+from shared.database import OUTBOX_WRITTEN, Database, call_after_commit, database_now
 from shared.events.envelope import Envelope, Payload
+from shared.ids import first_id
 from shared.metrics import OUTBOX_FAILURES, OUTBOX_PUBLISHED
 from shared.telemetry import continued
+from shared.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +59,7 @@ GATHER_S = 0.01
 MARK_EVERY_S = 0.05
 RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
-KEEP_PUBLISHED = "7 days"
+CLEARING_S = 3600.0
 
 _outbox = table(
     "outbox",
@@ -100,6 +106,10 @@ _CLAIM = text(
     RETURNING outbox.position, outbox.envelope
     """
 ).bindparams(bindparam("mine", type_=ARRAY(Uuid())))
+
+
+# Nothing is told before its id is made, so that the index bounds what is looked at.
+_FORGET = text("DELETE FROM outbox WHERE id < :first AND published_at < :oldest")
 
 
 def define_outbox(metadata: MetaData) -> Table:
@@ -310,8 +320,17 @@ async def waiting(session: AsyncSession) -> tuple[int, float]:
     return int(count), max(0.0, float(oldest_s))
 
 
-async def forget_published(session: AsyncSession) -> None:
-    """Drop what was told long ago."""
-    await session.execute(
-        text(f"DELETE FROM outbox WHERE published_at < now() - interval '{KEEP_PUBLISHED}'")  # noqa: S608 - a constant of ours
-    )
+async def forget_told(session: AsyncSession, kept: timedelta) -> None:
+    """Drop what was told longer ago than that."""
+    oldest = await database_now(session) - kept
+    await session.execute(_FORGET, {"oldest": oldest, "first": first_id(oldest)})
+
+
+def clearing(database: Database, service: str, kept: timedelta) -> Worker:
+    """In each copy: a second one finds nothing left."""
+
+    async def step() -> None:
+        async with database.transaction() as session:
+            await forget_told(session, kept)
+
+    return Worker(f"{service}.outbox_clearing", CLEARING_S, step)

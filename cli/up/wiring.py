@@ -117,7 +117,7 @@ class Wiring:
         return RegistrySettings(**self._shared("registry"), recipes=self._options.recipes)
 
     def _market(self) -> MarketSettings:
-        return MarketSettings(**self._shared("market"))
+        return MarketSettings(**self._shared("market"), scheduler_url=self._url("scheduler"))
 
     def _scheduler(self) -> SchedulerSettings:
         return SchedulerSettings(

@@ -18,3 +18,15 @@ def audit_subscription(database: Database) -> Subscription:
         on_any("storage.dead_letter.*", record_fact),
         on_any("registry.dead_letter.*", record_fact),
     )
+
+
+def retelling_subscription(database: Database) -> Subscription:
+    """The like of services whose facts no pattern above takes; a queue of its own, since copies of
+    an older version may share the other one."""
+    return consume(
+        database,
+        "auth.audit_retellings",
+        on_any("scheduler.outbox.*", record_fact),
+        on_any("storage.outbox.*", record_fact),
+        on_any("registry.outbox.*", record_fact),
+    )

@@ -11,7 +11,7 @@ from services.auth.account_lifecycle import ensure_first_operator
 from services.auth.api import accounts, audit, events, internal, keys, sessions, ssh_keys
 from services.auth.api.throttled import install_throttled_handler
 from services.auth.authentication import Authenticator, LoginLimits
-from services.auth.consumers import audit_subscription
+from services.auth.consumers import audit_subscription, retelling_subscription
 from services.auth.deps import Parts, put_parts
 from services.auth.passwords import Passwords
 from services.auth.revoking import Revoking
@@ -85,7 +85,8 @@ def create_app(
             await ensure_first_operator(
                 runtime.database, passwords, settings.first_operator_password_file
             )
-        return [audit_subscription(runtime.database)], workers
+        heard = (audit_subscription, retelling_subscription)
+        return [subscription(runtime.database) for subscription in heard], workers
 
     app = create_service_app(
         "auth",

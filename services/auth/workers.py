@@ -6,7 +6,6 @@ from services.auth.login import forget_old_sessions
 from services.auth.revoking import Revoking
 from services.auth.subscribing import Admissions
 from shared.database import Database
-from shared.outbox import forget_published
 from shared.revocation import REFRESH_S
 from shared.worker import Worker
 
@@ -17,8 +16,6 @@ SETTLE_S = 5.0
 def clearing(database: Database) -> Worker:
     async def step() -> None:
         await forget_old_sessions(database)
-        async with database.transaction() as session:
-            await forget_published(session)
 
     return Worker("auth.clearing", INTERVAL_S, step)
 

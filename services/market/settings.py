@@ -31,7 +31,12 @@ class MarketSettings(ServiceSettings):
     verify_s: how often the ledger is checked.
     wallet_patience_s: how long an operator's credit waits for the wallet of an account that was
     approved a moment ago.
+    scheduler_url: `unix:/path/to.sock` or `http://host:port`.
+    reconcile_s: how often it is asked how runs stand. reconcile_grace_s: a fact that has not come
+    for so long is taken for lost.
     """
+
+    scheduler_url: str = "http://scheduler:8000"
 
     default_prices: dict[str, DefaultPrice] = {  # noqa: RUF012 - pydantic copies it
         "GeForce RTX 4090": _default("2.18", "1.88"),
@@ -49,3 +54,5 @@ class MarketSettings(ServiceSettings):
     exhausted_again_s: float = 300.0
     verify_s: float = 600.0
     wallet_patience_s: float = 3.0
+    reconcile_s: float = 180.0
+    reconcile_grace_s: float = 600.0

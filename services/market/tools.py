@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.market.clients.scheduler import SchedulerClient
 from services.market.settings import MarketSettings
 from shared.database import Database
 
@@ -10,3 +11,4 @@ from shared.database import Database
 class Tools:
     settings: MarketSettings
     database: Database
+    scheduler: SchedulerClient

@@ -1,4 +1,5 @@
-"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums.
+"""What happens by itself: debits on the hour, watching balances, ending holds, checking sums,
+comparing with what runs.
 
 Each in one copy: twice would do no harm, since every item is looked at again under its wallet's
 lock, but cost twice as much.
@@ -9,14 +10,12 @@ from dataclasses import replace
 
 from services.market.authorising import expire_all
 from services.market.metering import settle_hours
+from services.market.reconciling import Reconciling
 from services.market.tools import Tools
 from services.market.verifying import verify_ledger
 from services.market.watching import watch_balances
 from shared.database import Database
-from shared.outbox import forget_published
 from shared.worker import LoneWorker, Worker
-
-CLEARING_S = 3600.0
 
 
 def workers(tools: Tools) -> list[Worker]:
@@ -28,14 +27,10 @@ def workers(tools: Tools) -> list[Worker]:
 
         return step
 
-    async def clear() -> None:
-        async with tools.database.transaction() as session:
-            await forget_published(session)
-
     return [
         LoneWorker("market.hours", settings.settle_s, alone(settle_hours)),
         LoneWorker("market.balances", settings.watch_s, alone(watch_balances)),
         LoneWorker("market.expiry", settings.expiry_s, alone(expire_all)),
         LoneWorker("market.ledger", settings.verify_s, alone(verify_ledger)),
-        Worker("market.clearing", CLEARING_S, clear),
+        LoneWorker("market.reconciling", settings.reconcile_s, alone(Reconciling().run)),
     ]

@@ -1,4 +1,4 @@
-"""What happens by itself: hosts are told, deadlines pass, old events are cleared.
+"""What happens by itself: hosts are told, deadlines pass.
 
 A change is told by the copy that made it; telling all again, and deadlines, are one copy's.
 """
@@ -14,12 +14,9 @@ from services.registry.tools import Tools
 from services.registry.wanting import tell_wanted
 from shared.database import Database
 from shared.errors import Unavailable
-from shared.outbox import forget_published
 from shared.worker import LoneWorker, Worker
 
 log = structlog.get_logger(__name__)
-
-CLEARING_S = 3600.0
 
 
 def workers(tools: Tools) -> list[Worker]:
@@ -50,14 +47,9 @@ def workers(tools: Tools) -> list[Worker]:
             async with database.transaction() as session:
                 await purging.note_purged(session, image.id)
 
-    async def clear() -> None:
-        async with tools.database.transaction() as session:
-            await forget_published(session)
-
     return [
         Worker("registry.changes", None, partial(tell_wanted, tools), tools.wanted),
         LoneWorker("registry.wanted", settings.resend_s, tell_again),
         LoneWorker("registry.deadlines", settings.sweep_s, sweep),
         LoneWorker("registry.purging", settings.purge_s, purge_deleted),
-        Worker("registry.clearing", CLEARING_S, clear),
     ]

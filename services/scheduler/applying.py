@@ -1,6 +1,6 @@
 """What an outcome changes: the instance's row and history, the facts told, the GPUs given back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ from services.scheduler.facts import facts_of
 from services.scheduler.models import Instance, Node
 from services.scheduler.placing import return_gpus
 from services.scheduler.repository import instances as rows
+from services.scheduler.repository import runs
 from services.scheduler.stopping import tell_release
 from services.scheduler.tools import Tools
 from shared.clock import utc_now
 from shared.events import Payload
+from shared.events.scheduler import InstanceStopped
 from shared.ids import new_id
 from shared.outbox import emit_all
 
@@ -43,7 +45,7 @@ async def apply_outcome(
     if outcome.moved:
         resumed_id = new_id() if outcome.resumed_at is not None else None
         facts = facts_of(instance, outcome, resumed_id)
-        await emit_all(session, [(fact, instance.id, instance.version) for fact in facts])
+        await _tell(session, [(fact, instance.id, instance.version) for fact in facts])
         await moving.move(
             session, tools.signals, instance, outcome.state,
             cause="report", now=now, reason=outcome.reason, reorders=outcome.reorders,
@@ -77,7 +79,13 @@ async def apply_losses(
             cause="host_lost", now=now, reason=outcome.reason, reorders=outcome.reorders,
             **_changes(instance, outcome, now, None),
         )  # fmt: skip
+    await _tell(session, facts)
+
+
+async def _tell(session: AsyncSession, facts: Sequence[tuple[Payload, object, int]]) -> None:
+    """Ends of runs stay on record: what the market does not hear it asks for."""
     await emit_all(session, facts)
+    await runs.end(session, [fact for fact, _, _ in facts if isinstance(fact, InstanceStopped)])
 
 
 def _changes(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     Uuid,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -200,6 +201,7 @@ class Instance(Base, kw_only=True):
         CheckConstraint("gpu_count > 0", name="gpu_count"),
         Index(None, "account_id", "created_at"),
         Index(None, "node_id", "state"),
+        Index(None, "authorisation_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -246,6 +248,19 @@ class Instance(Base, kw_only=True):
     stopped_at: Mapped[datetime | None] = mapped_column(default=None)
     releasing_at: Mapped[datetime | None] = mapped_column(default=None)
     released_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class RunEnd(Base, kw_only=True):
+    """An authorised run that ended, as the market was told: kept for a while, since it may not have
+    heard. stopped_at: by the host's clock. recorded_at: by ours."""
+
+    __tablename__ = "run_ends"
+    __table_args__ = (Index(None, "recorded_at"),)
+
+    authorisation_id: Mapped[UUID] = mapped_column(primary_key=True)
+    instance_id: Mapped[UUID]
+    stopped_at: Mapped[datetime]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now(), init=False)
 
 
 class Promise(Base, kw_only=True):

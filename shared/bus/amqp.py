@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from shared.bus.broker.consumer import Consumer
 from shared.bus.broker.link import Link
+from shared.bus.broker.management import Management
 from shared.bus.broker.probe import Probe
 from shared.bus.broker.publisher import Publisher
 from shared.bus.protocol import Keeping, Subscription, Undeliverable
@@ -29,11 +30,14 @@ class _Consuming:
 
 
 class AmqpBus:
-    """url: `amqp://LOGIN:PASSWORD@HOST:PORT/VHOST`, or `amqps://…?cafile=/path/of/ca.pem`."""
+    """url: `amqp://LOGIN:PASSWORD@HOST:PORT/VHOST`, or `amqps://…?cafile=/path/of/ca.pem`.
+    management_url: `http://HOST:15672`, where the same login may look; without it a binding that
+    somebody removed is made again and not told."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, management_url: str = "") -> None:
         self._publishing = Link(url, "publishing")
         self._consuming = Link(url, "consuming")
+        self._management = Management(url, management_url) if management_url else None
         self._publisher = Publisher(self._publishing, url)
         self._probe = Probe(self._publishing, self._consuming)
         self._queues: dict[str, list[_Consuming]] = {}
@@ -62,7 +66,7 @@ class AmqpBus:
     async def subscribe(self, subscription: Subscription) -> None:
         """Where broker or queue is away it goes on trying, and returns all the same."""
         self._connect()
-        consumer = Consumer(self._consuming, subscription)
+        consumer = Consumer(self._consuming, subscription, self._management)
         task = asyncio.create_task(consumer.run())
         self._queues.setdefault(subscription.queue, []).append(
             _Consuming(consumer, subscription.keeping, task)

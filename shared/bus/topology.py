@@ -9,9 +9,10 @@ mandatory, so what no queue takes comes back:
   that holds nothing; a key that `known` takes has lost its real queue or binding. A fact that
   `known` does not take is one that nobody asked for.
 
-A lost binding beside a whole one for the same fact does not come back. Its consumer renews its
-bindings every half minute; what passed meanwhile is missing there until it is told again (an outbox
-row without its `published_at` is), which the inboxes of the others absorb.
+A lost binding beside a whole one for the same fact does not come back. Its consumer looks at its
+queue and bindings every half minute, makes them again, and says so (`broker/standing.py`); what
+passed meanwhile is missing there until it is told again (`shared/retelling.py`), which the inboxes
+of the others absorb.
 
 A queue's bindings outlive the version that asked for them, and copies of two versions share it: a
 service that wants to hear more than before names a new queue.

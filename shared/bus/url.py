@@ -23,12 +23,13 @@ async def leave_bus(bus: Bus) -> None:
         await bus.close()
 
 
-def open_bus(url: str) -> Bus:
-    """Raises ValueError for a scheme that no implementation serves."""
+def open_bus(url: str, management_url: str = "") -> Bus:
+    """management_url: of the broker, where there is one. Raises ValueError for a scheme that no
+    implementation serves."""
     if url.startswith("memory://"):
         return memory_bus(url)
     scheme, separator, _ = url.partition("://")
     if separator and scheme in ("amqp", "amqps"):
-        return AmqpBus(url)
+        return AmqpBus(url, management_url)
     # Not the URL itself: it may hold a password.
     raise ValueError("bus_url: use memory://NAME, amqp://LOGIN:PASSWORD@HOST/VHOST or amqps://…")

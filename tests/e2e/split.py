@@ -132,6 +132,7 @@ class SplitPlatform(RunningPlatform):
         first = {
             "DATABASE_URL": self.postgres.url(service),
             "BUS_URL": self.broker.url,
+            "BROKER_MANAGEMENT_URL": f"http://127.0.0.1:{self.broker.admin_port}",
             "REDIS_URL": f"redis://127.0.0.1:{self._ports['redis']}",
             "AUTH_URL": self._url("auth"),
             "SERVICE_SECRET": keys[service],
@@ -160,6 +161,8 @@ class SplitPlatform(RunningPlatform):
                     "OCI_ADDRESS": self.oci_address,
                     "SCHEDULER_URL": self._url("scheduler"),
                 }
+            case "market":
+                return {"SCHEDULER_URL": self._url("scheduler")}
             case "scheduler":
                 return {
                     "MARKET_URL": self._url("market"),

@@ -104,6 +104,21 @@ async def active_of(
     return list((await session.execute(statement)).scalars())
 
 
+async def active_after(session: AsyncSession, after: UUID | None, size: int) -> list[Authorisation]:
+    """All that run, by id, a page at a time."""
+    statement = select(A).where(A.state == AuthorisationState.active).order_by(A.id).limit(size)
+    if after is not None:
+        statement = statement.where(A.id > after)
+    return list((await session.execute(statement)).scalars())
+
+
+async def in_state(
+    session: AsyncSession, ids: Collection[UUID], state: AuthorisationState
+) -> set[UUID]:
+    statement = select(A.id).where(A.id.in_(ids), A.state == state.value)
+    return set((await session.execute(statement)).scalars())
+
+
 async def accounts_running(session: AsyncSession) -> list[UUID]:
     statement = select(A.account_id).where(A.state == AuthorisationState.active).distinct()
     return list((await session.execute(statement)).scalars())

@@ -25,7 +25,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused
 
-from shared.bus.broker.declaring import declare_kept, declare_passing, declare_states
+from shared.bus.broker.declaring import declare_passing
 from shared.bus.broker.delivery import (
     Delivery,
     Reception,
@@ -36,7 +36,9 @@ from shared.bus.broker.delivery import (
     tag_of,
 )
 from shared.bus.broker.link import BROKEN, Link, close_quietly, was_cancelled
+from shared.bus.broker.management import Management
 from shared.bus.broker.settling import Settling
+from shared.bus.broker.standing import Standing
 from shared.bus.protocol import Keeping, Subscription
 from shared.ids import new_id
 
@@ -64,13 +66,16 @@ RPC_S = 10.0
 
 class Consumer:
     """ready: what is published from now on will arrive. was_ready: once; a kept queue is there
-    ever after."""
+    ever after, and made again where somebody removes it."""
 
-    def __init__(self, link: Link, subscription: Subscription) -> None:
+    def __init__(
+        self, link: Link, subscription: Subscription, management: Management | None = None
+    ) -> None:
         self.ready = asyncio.Event()
         self.was_ready = False
         self._link = link
         self._subscription = subscription
+        self._standing = Standing(link, subscription, management)
         self._lanes: dict[str, deque[Delivery]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._reception: Reception | None = None
@@ -128,11 +133,10 @@ class Consumer:
         subscription = self._subscription
         match subscription.keeping:
             case Keeping.everything:
-                queue = await declare_kept(channel, subscription)
+                queue = await self._standing.declare(channel)
                 return queue, bool(queue.declaration_result.message_count)
             case Keeping.states | Keeping.lately:
-                await declare_states(self._link, subscription)
-                return await channel.get_queue(subscription.queue, ensure=False), False
+                return await self._standing.declare(channel), False
             case Keeping.nothing:
                 name = f"{subscription.queue}.{new_id().hex}"
                 return await declare_passing(channel, subscription, name), False
@@ -171,9 +175,9 @@ class Consumer:
                 await self._renew(channel)
 
     async def _renew(self, channel: AbstractChannel) -> None:
-        """A queue or binding that somebody removed is back within RENEW_S."""
-        if self._subscription.keeping is Keeping.everything:
-            await declare_kept(channel, self._subscription)
+        """A queue or binding that somebody removed is back within RENEW_S and what it takes."""
+        if self._subscription.keeping is not Keeping.nothing:
+            await self._standing.renew(channel)
 
     async def _take(self, reception: Reception, message: DeliveredMessage) -> None:
         """No await before the event stands in its lane: deliveries keep their order."""

@@ -50,6 +50,11 @@ async def declare_states(link: Link, subscription: Subscription) -> None:
         return
     finally:
         await close_quietly(looking)
+    await renew_states(link, subscription)
+
+
+async def renew_states(link: Link, subscription: Subscription) -> None:
+    """Whatever is there. Raises ChannelAccessRefused for an agent's login."""
     making = await link.channel(confirms=False)
     try:
         await declare_exchanges(making)

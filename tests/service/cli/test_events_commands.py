@@ -7,12 +7,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
 from gateway.main import create_app as create_gateway
@@ -191,6 +193,45 @@ async def test_all_dead_letters_of_a_consumer_are_replayed_or_named(house: House
     assert (await house.run("events", "dead", "replay"))[0] == 1
 
 
+async def test_facts_are_told_again_and_their_number_is_said(house: House) -> None:
+    """Those of auth itself: the first operator's making is one."""
+    await everything_told(house)
+    words = ("events", "retell", "auth", "--since", f"{datetime.now(UTC):%Y-%m-%dT00:00}Z")
+    code, output, errors = await house.run(*words, "--type", "auth.ssh_key.*", "--json")
+    assert code == 0, errors
+    assert json.loads(output) == {"service": "auth", "retold": 0}
+    await everything_told(house)
+    code, output, errors = await house.run(*words)
+    assert code == 0, errors
+    assert "auth tells " in output
+    await everything_told(house)
+    code, output, errors = await house.run("--lang", "zh", *words[:3], "--since", "2020-01-01")
+    assert code == 1
+    assert "只保存到" in errors
+    for odd in (("market-place", "2026-11-24"), ("auth", "yesterday")):
+        code, _, errors = await house.run("events", "retell", odd[0], "--since", odd[1])
+        assert code == 1, errors
+    await trail_has(house, "auth.outbox.retold", 2)
+
+
+async def everything_told(house: House) -> None:
+    async with asyncio.timeout(20):
+        while await count(house, "SELECT count(*) FROM outbox WHERE published_at IS NULL"):
+            await asyncio.sleep(0.02)
+
+
+async def trail_has(house: House, type_: str, wanted: int) -> None:
+    statement = "SELECT count(*) FROM audit_entries WHERE type = :type"
+    async with asyncio.timeout(20):
+        while await count(house, statement, type=type_) < wanted:
+            await asyncio.sleep(0.02)
+
+
+async def count(house: House, statement: str, **values: object) -> int:
+    async with house.runtime.database.transaction() as session:
+        return int((await session.execute(text(statement), values)).scalar_one())
+
+
 async def test_dropping_asks_first(house: House) -> None:
     event = await house.park()
     code, _, _ = await house.run("events", "dead", "drop", str(event.id), stdin="n\n")
@@ -233,7 +274,7 @@ async def test_the_document_of_calls_has_those_of_events_each_for_operators(hous
         letters, f"{letters}/{{consumer}}/replay", f"{letters}/{{consumer}}/{{event_id}}",
         f"{letters}/{{consumer}}/{{event_id}}/replay", "/api/v1/events/stats/auth",
         "/api/v1/events/subscribers", "/api/v1/events/subscribers/{subscriber_id}",
-        "/api/v1/events/tail",
+        "/api/v1/events/tail", "/api/v1/events/retell/auth",
     }  # fmt: skip
     assert wanted <= set(paths)
     for path in wanted:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from services.market.clients.scheduler import FakeScheduler
 from services.market.main import create_app
 from services.market.metering import settle_hour
 from services.market.settings import MarketSettings
@@ -93,6 +94,7 @@ class House:
     bus: Bus
     identity: TestIdentity
     heard: list[Envelope]
+    scheduler: FakeScheduler
     operator_id: UUID = field(default_factory=new_id)
     host_id: UUID = field(default_factory=new_id)
 
@@ -229,7 +231,8 @@ def open_house(database_url: str) -> Opener:
             }
         )  # fmt: skip
         identity = TestIdentity()
-        app = create_app(settings, key_source=identity)
+        scheduler = FakeScheduler()
+        app = create_app(settings, key_source=identity, scheduler=scheduler)
         bus = open_bus(f"memory://{unique}")
         heard: list[Envelope] = []
 
@@ -240,7 +243,7 @@ def open_house(database_url: str) -> Opener:
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://market") as http:
-                house = House(app, http, bus, identity, heard)
+                house = House(app, http, bus, identity, heard, scheduler)
                 await house.host(house.host_id)
                 yield house
                 assert await verify_ledger(house.tools) == 0

@@ -17,6 +17,7 @@ from gateway.routes import service_for
         ("/api/v1/dead-letters/market", "market"),
         ("/api/v1/dead-letters/storage/storage.sftp/x/replay", "storage"),
         ("/api/v1/events/stats/scheduler", "scheduler"),
+        ("/api/v1/events/retell/market", "market"),
         ("/api/v1/events/tail", "auth"),
         ("/api/v1/events/subscribers", "auth"),
     ],
@@ -43,6 +44,7 @@ def test_a_public_path_goes_to_its_service(path: str, service: str) -> None:
         "/api/v1/dead-letters/",
         "/api/v1/dead-letters/gateway",
         "/api/v1/events/stats/nobody/x",
+        "/api/v1/events/retell/",
     ],
 )
 def test_a_path_that_could_be_read_in_two_ways_is_refused(path: str) -> None:

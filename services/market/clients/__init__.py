@@ -1,0 +1,1 @@
+"""Others, as the market needs them: a protocol, its HTTP form and its fake each."""
