@@ -2,11 +2,18 @@
 
 import random
 import socket
+from itertools import cycle
 
 # Below the range from which outgoing connections take theirs (32768 on Linux): else one of those
 # takes the port of a server that is down for a moment. Above it are the ports of instances.
 FIRST, LAST = 10_000, 21_999
 _given: set[int] = set()
+
+# Of the instances of one platform; below the range of outgoing connections, too.
+EACH = 100
+_hundreds = [24_000 + number * EACH for number in range(80)]
+random.SystemRandom().shuffle(_hundreds)
+_next_hundred = cycle(_hundreds)
 
 
 def free_port() -> int:
@@ -21,3 +28,10 @@ def free_port() -> int:
         if port not in _given:
             _given.add(port)
             return port
+
+
+def instance_ports() -> tuple[int, int]:
+    """The first and the last of a hundred that no other platform of this process has, unless there
+    are more than eighty."""
+    first = next(_next_hundred)
+    return first, first + EACH - 1

@@ -18,11 +18,11 @@ import httpx
 from tests.e2e.people import Json, log_in, run
 from tests.e2e.waiting import until
 from tests.ports import free_port as free_port
+from tests.ports import instance_ports
 
 REPOSITORY = Path(__file__).parents[2]
 # What the tests start from; the big images have tests of their own.
 RECIPES = ("minimal", "jupyter")
-PORTS_EACH = 100
 READY_S = 180
 CLEARS_S = 180
 
@@ -37,6 +37,7 @@ class RunningPlatform(ABC):
     port: int = field(default_factory=lambda: free_port())
     sftp_port: int = field(default_factory=lambda: free_port())
     metrics_port: int = field(default_factory=lambda: free_port())
+    instance_ports: tuple[int, int] = field(default_factory=lambda: instance_ports())
 
     @property
     def url(self) -> str:
@@ -95,11 +96,6 @@ class RunningPlatform(ABC):
             )
         return recipes
 
-    def instance_ports(self) -> tuple[int, int]:
-        """Below the range from which outgoing connections take theirs."""
-        first = 24000 + self.port % 80 * PORTS_EACH
-        return first, first + PORTS_EACH - 1
-
     async def wait_until_ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
 
@@ -123,7 +119,7 @@ class EmbeddedPlatform(RunningPlatform):
 
     async def start(self) -> None:
         recipes = self.copy_recipes()
-        first, last = self.instance_ports()
+        first, last = self.instance_ports
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cli.main", "up",
             "--port", str(self.port), "--sftp-port", str(self.sftp_port),

@@ -204,7 +204,7 @@ class SplitPlatform(RunningPlatform):
         model, count = MODELS[host.number - 1]
         declared = host.folder / "nodes.toml"
         declared.write_text(NODE.format(name=f"host-{host.number}", model=model, count=count))
-        first, last = self.instance_ports()
+        first, last = self.instance_ports
         environment = {
             "DOCKER_HOST": host.docker_host,
             "STATE_DIR": str(host.folder / "state"),

@@ -14,20 +14,9 @@ from tests.fault.history import History
 from tests.fault.stubborn import Stubborn
 from tests.fault.topology import CrashPoints, Embedded
 
-# What the long form does: `make fault`.
+# `make fault`; without it each file does its own short form.
 LONG = "CHUSUAN_FAULT_LONG" in os.environ
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
-
-
-# What needs no platform of its own, and minutes.
-SHORT = frozenset({"test_checkers.py"})
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if not LONG and item.path.parent == HERE and item.path.name not in SHORT:
-            item.add_marker(pytest.mark.skip(reason="make fault"))
 
 
 @pytest.fixture(scope="session")

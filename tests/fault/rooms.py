@@ -27,11 +27,11 @@ from services.scheduler.settings import SchedulerSettings
 from shared.ids import new_id
 from shared.tokens import Role
 from tests.e2e.people import Json
-from tests.e2e.platform import free_port
 from tests.fault.fake_engine import FakeEngine
 from tests.fault.topology import Row
 from tests.fault.troubled_bus import TroubledBus, plant_bus
 from tests.identity import TestIdentity
+from tests.ports import instance_ports
 
 NODES = """
 [[node]]
@@ -198,7 +198,7 @@ def _client(app: Any, name: str) -> httpx.AsyncClient:
 
 def _agent_settings(folder: Path, bus_url: str) -> AgentSettings:
     (folder / "nodes.toml").write_text(NODES)
-    first = 24000 + free_port() % 80 * 100
+    first, last = instance_ports()
     return AgentSettings(
         bus_url=bus_url,
         docker_host="unix:///nowhere.sock",
@@ -207,7 +207,7 @@ def _agent_settings(folder: Path, bus_url: str) -> AgentSettings:
         netdisk_root=folder / "netdisk",
         nodes_file=folder / "nodes.toml",
         port_first=first,
-        port_last=first + 99,
+        port_last=last,
         publish_address="127.0.0.1",
         heartbeat_s=0.3,
         firewall=False,
