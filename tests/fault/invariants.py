@@ -22,7 +22,7 @@ from tests.fault.topology import Row, Topology, docker
 Check = Callable[[Topology], AsyncIterator[str]]
 QUIET_WITHIN_S = 45.0
 
-# Who must have had the effect of which facts.
+# Who must have had the effect of which facts; not those that remember none.
 CONSUMERS = {
     "market.offers": ("market", ["scheduler.node.changed"]),
     "market.runs": (
@@ -35,7 +35,6 @@ CONSUMERS = {
     "scheduler.stops": ("scheduler", ["market.wallet.exhausted", "auth.account.disabled"]),
     "registry.saves": ("registry", [f"scheduler.instance.{n}" for n in ("saved", "save_failed")]),
     "storage.volumes": ("storage", ["auth.account.approved"]),
-    "storage.sftp": ("storage", ["auth.account.disabled"]),
     "auth.audit": ("auth", ["auth.#", "scheduler.instance.*", "market.*.*"]),
 }
 

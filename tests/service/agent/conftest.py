@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from shared.events.agent import (
 )
 from shared.events.envelope import Envelope
 from shared.ids import new_id
+from tests.e2e.waiting import until
 
 MINIMAL = "chusuan/minimal:1"
 NODES = """
@@ -186,14 +188,20 @@ class Stage:
             "ps", "-aq", "--no-trunc", "--filter", f"label=chusuan.instance={order.instance_id}"
         ).split()
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """No container and no kept disk is left."""
         for order in self.orders.values():
-            for container in self.containers(order):
-                docker("rm", "-f", container)
+            gone = partial(self._is_gone, order)
+            await until(gone, timeout_s=30, what=f"{order.instance_id} has no container")
             reference = f"chusuan-disk/{order.instance_id.hex}"
             for tag in docker("images", "-q", reference).split():
                 docker("rmi", "-f", tag)
+
+    async def _is_gone(self, order: DesiredInstance) -> bool:
+        """Docker refuses to remove what it is just removing for somebody else."""
+        for container in self.containers(order):
+            subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
+        return not self.containers(order)
 
 
 @pytest.fixture
@@ -217,5 +225,5 @@ async def stage(image: str) -> AsyncIterator[Stage]:
     await place.start_agent()
     yield place
     await place.end_agent()
-    place.clear()
+    await place.clear()
     shutil.rmtree(home)

@@ -78,7 +78,7 @@ async def place(stage: Stage, tmp_path: Path) -> AsyncIterator[Place]:
     await stage.become(credential)
     yield Place(stage, oci, credential)
     await stage.end_agent()
-    stage.clear()
+    await stage.clear()
     images = DockerImages()
     for name in await images.references(f"{oci.address}/chusuan/*/*"):
         await images.untag(name)
