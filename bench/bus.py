@@ -9,8 +9,9 @@ with publisher confirms and `mandatory`, one acknowledgement each, and no databa
 the CONCURRENCIES, which are (channels, publishes in flight). From the first publish to the last
 acknowledgement.
 
-Then both at half our throughput, one transaction for each event: from the return of the commit (of
-the call to publish, for theirs) to the return of the handler. Prints one JSON object a line.
+Then both at half our throughput: ours from the return of the commit, one transaction for each
+event, to the return of the handler in another process; theirs from the call to publish, in one
+process. Prints one JSON object a line.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -47,6 +49,7 @@ IN_ONE_COMMIT = 200
 CONCURRENCIES = ((1, 100), (1, 500), (4, 200))
 LATENCY_S = 15.0
 QUEUE = "bench.effects"
+LISTENS = b"listens\n"
 
 
 class Happened(Payload):
@@ -100,43 +103,62 @@ async def write(database: Database, numbers: range) -> None:
 
 
 class Ours:
-    def __init__(self, database: Database, url: str) -> None:
+    def __init__(self, database: Database, address: str, url: str) -> None:
+        """address: of that database; url: of the broker."""
         self.database = database
+        self.address = address
         self.url = url
 
-    async def carry(self, arrivals: Arrivals, work: Callable[[], Awaitable[None]]) -> float:
-        """Seconds that `work` and all arrivals took."""
-        bus = AmqpBus(self.url)
+    async def throughput(self) -> float:
+        for first in range(0, EVENTS, IN_ONE_COMMIT):
+            await write(self.database, range(first, first + IN_ONE_COMMIT))
+        bus, arrivals = AmqpBus(self.url), Arrivals(EVENTS)
         await bus.subscribe(watched(consume(self.database, QUEUE, on(Happened, record)), arrivals))
         began = time.perf_counter()
         relay = asyncio.create_task(Relay(self.database, bus).run())
-        await work()
         await arrivals.all.wait()
         took = time.perf_counter() - began
         relay.cancel()
         await asyncio.wait([relay])
         await bus.close()
-        return took
-
-    async def throughput(self) -> float:
-        for first in range(0, EVENTS, IN_ONE_COMMIT):
-            await write(self.database, range(first, first + IN_ONE_COMMIT))
-
-        async def nothing() -> None:
-            return None
-
-        return EVENTS / await self.carry(Arrivals(EVENTS), nothing)
+        return EVENTS / took
 
     async def latencies(self, rate: float) -> list[float]:
-        count = int(rate * LATENCY_S)
-        arrivals, sent = Arrivals(count), dict[int, float]()
+        """As in the split shape: who tells is one process, who hears another."""
+        count, sent = int(rate * LATENCY_S), dict[int, float]()
+        listener = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.bus", self.address, self.url, str(count),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert listener.stdout is not None
+        assert await listener.stdout.readline() == LISTENS
+        bus = AmqpBus(self.url)
+        relay = asyncio.create_task(Relay(self.database, bus).run())
 
         async def tell(number: int) -> None:
             await write(self.database, range(number, number + 1))
             sent[number] = time.perf_counter()
 
-        await self.carry(arrivals, lambda: paced(tell, count, rate))
-        return [max(arrivals.at[number] - sent[number], 0) for number in range(count)]
+        await paced(tell, count, rate)
+        said, _ = await listener.communicate()
+        relay.cancel()
+        await asyncio.wait([relay])
+        await bus.close()
+        at = json.loads(said)
+        return [max(at[str(number)] - sent[number], 0) for number in range(count)]
+
+
+async def listen(address: str, url: str, count: int) -> None:
+    """The second process of `Ours.latencies`: prints when each number was handled, by the
+    machine's one monotonic clock."""
+    database, bus, arrivals = Database(address), AmqpBus(url), Arrivals(count)
+    await bus.subscribe(watched(consume(database, QUEUE, on(Happened, record)), arrivals))
+    sys.stdout.buffer.write(LISTENS)
+    sys.stdout.buffer.flush()
+    await arrivals.all.wait()
+    await bus.close()
+    await database.close()
+    print(json.dumps(arrivals.at))
 
 
 async def paced(act: Callable[[int], Awaitable[None]], count: int, rate: float) -> None:
@@ -252,10 +274,11 @@ async def main() -> None:
     try:
         await asyncio.gather(postgres.start(), broker.start())
         await postgres.create_database("bench")
-        database = Database(postgres.url("bench"))
+        address = postgres.url("bench")
+        database = Database(address)
         async with database.engine.begin() as connection:
             await connection.run_sync(METADATA.create_all)
-        await measure(Ours(database, broker.url), Bare(broker.url))
+        await measure(Ours(database, address, broker.url), Bare(broker.url))
         await database.close()
     finally:
         await broker.close()
@@ -264,4 +287,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    if len(sys.argv) > 1:
+        uvloop.run(listen(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    else:
+        uvloop.run(main())
