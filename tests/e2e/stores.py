@@ -3,6 +3,7 @@ the OCI registry. None of them is the machine's own."""
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class Daemon:
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
+            # Also nginx's worker, which would serve on without its master.
+            os.killpg(self.process.pid, number)
             await self.process.wait()
 
 
