@@ -67,12 +67,12 @@ async def test_the_embedded_postgres_comes_back_with_what_was_committed(
         try:
             async with database.transaction() as session:
                 await session.execute(text("INSERT INTO things VALUES (1)"))
+            # A backend outlives its master for a moment, and works on.
+            return master_of(own_postgres) != before
         except OSError:
             return False
-        return True
 
-    await until(works, timeout_s=60, what="the database works again")
-    assert master_of(own_postgres) != before
+    await until(works, timeout_s=60, what="a new server works with what was there")
     await database.close()
 
 
