@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 
+import aio_pika
 import httpx
 import pytest
 
@@ -74,6 +75,32 @@ def test_the_brokers_door_speaks_tls_and_keeps_strangers_out(stack: Stack) -> No
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         unsigned.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+async def test_an_outside_program_is_let_in_and_hears_what_it_asked_for(stack: Stack) -> None:
+    admin = await operator(stack)
+    wish = {"name": "archive", "patterns": ["auth.account.approved"]}
+    made = await admin.call("POST", "/events/subscribers", wish)
+
+    async def stands() -> bool:
+        found = await admin.call("GET", "/events/subscribers")
+        return [one["state"] for one in found["items"]] == ["standing"]
+
+    await until(stands, timeout_s=BACK_WITHIN_S, what="the program's login stands")
+    person = await approved(stack, admin)
+    ca = stack.secret("ca.pem")
+    async with (
+        await aio_pika.connect(f"{made['url']}?cafile={ca}") as connection,
+        asyncio.timeout(BACK_WITHIN_S),
+    ):
+        channel = await connection.channel()
+        queue = await channel.get_queue(made["queue"], ensure=False)
+        async with queue.iterator() as messages:
+            async for message in messages:
+                await message.ack()
+                if json.loads(message.body)["subject"] == person.account["id"]:
+                    break
+    await admin.call("DELETE", f"/events/subscribers/{made['id']}")
 
 
 def test_the_net_disks_sftp_door_is_open(stack: Stack) -> None:
