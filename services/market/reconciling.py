@@ -73,7 +73,7 @@ async def settle_ended(tools: Tools) -> int:
             if id_ in instances and end.ago_s >= tools.settings.reconcile_grace_s:
                 await _settle(tools, id_, instances[id_], end)
         strange = instances.keys() - states.standing - states.ended.keys()
-        strange &= await _still(tools, strange, AuthorisationState.active)
+        strange &= await _still_active(tools, strange)
         for id_ in strange:
             log.error("run_unknown", authorisation_id=str(id_), instance_id=str(instances[id_]))
         unknown += len(strange)
@@ -115,7 +115,7 @@ async def _count_unbilled(tools: Tools, page: Sequence[Running]) -> int:
     old = {
         run.authorisation_id: run for run in page if run.for_s >= tools.settings.reconcile_grace_s
     }
-    suspects = old.keys() - await _still(tools, old.keys(), AuthorisationState.active)
+    suspects = old.keys() - await _still_active(tools, old.keys())
     if not suspects:
         return 0
     # Asked again: one that ended since the page was read is billed, and over.
@@ -128,6 +128,6 @@ async def _count_unbilled(tools: Tools, page: Sequence[Running]) -> int:
     return len(running)
 
 
-async def _still(tools: Tools, ids: Collection[UUID], state: AuthorisationState) -> set[UUID]:
+async def _still_active(tools: Tools, ids: Collection[UUID]) -> set[UUID]:
     async with tools.database.transaction() as session:
-        return await promises.in_state(session, ids, state)
+        return await promises.in_state(session, ids, AuthorisationState.active)
